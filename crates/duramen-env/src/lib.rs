@@ -1,0 +1,52 @@
+//! The seams of Duramen: clock, randomness, disk, network and tasks, each with a real side and a
+//! side for tests on which faults can be injected.
+//!
+//! Everything above this crate gets an [`Env`] and uses nothing else for time, randomness, files,
+//! sockets and spawning, so that a whole cluster runs in one thread under one seed. Timers are
+//! `tokio::time`, which the simulation pauses and drives. This is the only crate with `unsafe`
+//! code: the memory maps.
+
+mod clock;
+mod disk;
+mod net;
+mod random;
+mod tasks;
+
+pub use clock::{Clock, RealClock};
+pub use disk::{DirLock, Disk, DiskFile, Entry, OpenMode, RealDisk};
+#[cfg(feature = "sim")]
+pub use net::SimNet;
+pub use net::{Connection, Listener, Net, RealNet};
+pub use random::{Random, RealRandom, SeededRandom};
+pub use tasks::{TaskHandle, Tasks};
+
+use std::sync::Arc;
+
+/// Everything a component needs from the world, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Wall clock and monotonic clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Files and directories.
+    pub disk: Arc<dyn Disk>,
+    /// Sockets.
+    pub net: Arc<dyn Net>,
+    /// Spawning of named tasks and of work that blocks.
+    pub tasks: Tasks,
+}
+
+impl Env {
+    /// The real world: the machine's clocks, its randomness, its files and its network.
+    #[must_use]
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(RealClock::new()),
+            random: Arc::new(RealRandom),
+            disk: Arc::new(RealDisk),
+            net: Arc::new(RealNet),
+            tasks: Tasks::real(),
+        }
+    }
+}
