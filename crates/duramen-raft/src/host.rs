@@ -457,6 +457,12 @@ impl RaftHost {
         self.env.disk.exists(&self.replica_dir(id, replica))
     }
 
+    /// Bounds the syncs that run at once.
+    #[cfg(test)]
+    pub(crate) const fn syncs(&self) -> &Arc<Semaphore> {
+        &self.syncs
+    }
+
     /// Stops all replicas, cleanly.
     pub async fn shutdown(&self) {
         drop(crate::replica::lock(&self.ticker).take());

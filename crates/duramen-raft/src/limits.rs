@@ -42,6 +42,9 @@ pub const LINK_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a vote, transfer or snapshot call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a chosen voter may take to take over from its leader; nothing is written meanwhile.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Files synced at the same time.
 pub const SYNCS_IN_PARALLEL: usize = 16;
 
