@@ -72,7 +72,16 @@ fn a_leader_whose_sync_fails_stops_and_another_one_serves() {
     // Those that both followers had were committed without it.
     cluster.note(first, &outcomes);
     cluster.until("the node is to stop", |cluster| cluster.node(leader).stop_reason().is_some());
-    assert!(cluster.group(leader, PARTITION).serving_term().is_none());
+    // Who waits for a change of its status hears of it.
+    let seen = cluster.group(leader, PARTITION).status();
+    if !seen.stopped {
+        cluster.call(leader, move |host| async move {
+            host.group(PARTITION).unwrap().status_changed(seen).await
+        });
+    }
+    let status = cluster.group(leader, PARTITION).status();
+    assert!(status.stopped && !status.is_leader && status.leader.is_none(), "{status:?}");
+    assert_eq!(cluster.group(leader, PARTITION).serving_term(), None);
     cluster.crash(leader, Some(CrashMode::KeepNone));
     cluster.write(20);
     cluster.start(leader);
