@@ -4,8 +4,10 @@
 //! voter that has nothing yet would only weaken the majority.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use duramen_types::{LogIndex, ReplicaId};
+use openraft::Instant as _;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -13,7 +15,7 @@ use openraft::raft::ClientWriteResponse;
 
 use crate::group::Group;
 use crate::limits;
-use crate::types::TypeConfig;
+use crate::types::{LogId, TypeConfig};
 
 /// Why a change of members is not known to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,13 +65,19 @@ pub enum TransferError {
         /// The target.
         to: ReplicaId,
     },
-    /// The target lacks entries: nothing was tried. Try again when less is written.
+    /// The target lacks too many entries: nothing was tried.
     #[error("could not hand over leadership: replica {to} lacks {entries} entries")]
     Behind {
         /// The target.
         to: ReplicaId,
         /// How many entries it lacks.
         entries: u64,
+    },
+    /// The target has not answered its leader lately: nothing was tried.
+    #[error("could not hand over leadership: replica {to} does not answer")]
+    Silent {
+        /// The target.
+        to: ReplicaId,
     },
     /// The target did not take over in time. The group takes no writes until the next election,
     /// which has been called.
@@ -90,6 +98,9 @@ pub struct ReplicaLag {
     pub matched: Option<LogIndex>,
     /// Entries of the leader's log that it is not known to have.
     pub entries: u64,
+    /// How long ago what it answered last had been sent to it; `None` if it never answered this
+    /// leader.
+    pub silent_for: Option<Duration>,
 }
 
 type Answer =
@@ -118,10 +129,13 @@ impl Group {
         let metrics = self.raft().data_metrics();
         let metrics = metrics.borrow_watched();
         let end = metrics.last_log.map_or(0, |last| last.index + 1);
-        let lag = |(id, matched): (&u64, &Option<crate::types::LogId>)| {
+        let heard = metrics.heartbeat.as_ref();
+        let lag = |(id, matched): (&u64, &Option<LogId>)| {
             let have = matched.map_or(0, |matched| matched.index + 1);
             let matched = matched.map(|matched| LogIndex::new(matched.index));
-            (ReplicaId::new(*id), ReplicaLag { matched, entries: end.saturating_sub(have) })
+            let silent_for = heard.and_then(|heard| Some((*heard.get(id)?)?.elapsed()));
+            let entries = end.saturating_sub(have);
+            (ReplicaId::new(*id), ReplicaLag { matched, entries, silent_for })
         };
         metrics.replication.as_ref().map(|members| members.iter().map(lag).collect())
     }
@@ -155,8 +169,8 @@ impl Group {
         changed(self.raft().change_membership(voters, false).await)
     }
 
-    /// Hands leadership to another voter that has the whole log, and waits until this replica
-    /// knows it as the leader. Writes are refused meanwhile.
+    /// Hands leadership to another voter that has nearly the whole log, and waits until this
+    /// replica knows it as the leader. Writes are refused meanwhile.
     ///
     /// # Errors
     /// [`TransferError`].
@@ -175,9 +189,12 @@ impl Group {
             return Err(TransferError::NotVoter { to });
         }
         let lag = self.replication().and_then(|members| members.get(&to).copied());
-        match lag.map_or(u64::MAX, |lag| lag.entries) {
-            0 => {}
-            entries => return Err(TransferError::Behind { to, entries }),
+        let Some(lag) = lag else { return Err(TransferError::Silent { to }) };
+        if lag.silent_for.is_none_or(|silent_for| silent_for >= limits::ELECTION_TIMEOUT_MIN) {
+            return Err(TransferError::Silent { to });
+        }
+        if lag.entries > limits::TRANSFER_LAG_ENTRIES_MAX {
+            return Err(TransferError::Behind { to, entries: lag.entries });
         }
         let triggered = self.raft().trigger().transfer_leader(to.get()).await;
         triggered.map_err(|_| TransferError::Stopped)?;

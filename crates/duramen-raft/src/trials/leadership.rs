@@ -6,7 +6,8 @@ use std::time::Duration;
 use duramen_types::{LogIndex, ReplicaId, Term};
 
 use super::cluster::{Cluster, PARTITION};
-use super::node::replica;
+use super::node::{address, replica};
+use crate::limits;
 use crate::{ChangeError, ProposeError, TransferError};
 
 #[test]
@@ -95,19 +96,30 @@ fn leadership_is_handed_over_and_writes_go_on() {
 }
 
 #[test]
-fn leadership_is_not_handed_to_a_replica_that_lacks_entries() {
+fn leadership_is_not_handed_to_a_replica_that_is_down_or_lacks_entries() {
     let mut cluster = Cluster::of_three(14);
     cluster.write(10);
-    let target = cluster.followers(PARTITION)[0];
-    cluster.crash(target, None);
-    cluster.write(10);
     let leader = cluster.leader(PARTITION);
-    let to = replica(target, 1);
-    let refused = cluster.call(leader, move |host| async move {
-        host.group(PARTITION).unwrap().transfer_leader(to).await
-    });
-    assert!(matches!(refused, Err(TransferError::Behind { entries: 10.., .. })), "{refused:?}");
+    let [behind, down] = cluster.followers(PARTITION)[..] else { panic!("two followers") };
+    let try_transfer = move |cluster: &mut Cluster, target| {
+        let to = replica(target, 1);
+        let refused = cluster.call(leader, move |host| async move {
+            host.group(PARTITION).unwrap().transfer_leader(to).await
+        });
+        (refused, to)
+    };
+    cluster.node(leader).gate.hang_busiest(&address(behind));
+    cluster.write(limits::TRANSFER_LAG_ENTRIES_MAX + 10);
+    let (refused, _) = try_transfer(&mut cluster, behind);
+    assert!(matches!(refused, Err(TransferError::Behind { .. })), "{refused:?}");
+    cluster.node(leader).gate.release();
+    cluster.settle(PARTITION, &[1, 2, 3]);
+    cluster.crash(down, None);
+    cluster.pass(limits::ELECTION_TIMEOUT_MIN);
+    let (refused, to) = try_transfer(&mut cluster, down);
+    assert_eq!(refused, Err(TransferError::Silent { to }));
     cluster.write(10);
+    assert_eq!(cluster.leader(PARTITION), leader, "nothing was tried");
 }
 
 #[test]

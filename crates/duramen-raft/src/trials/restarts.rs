@@ -255,10 +255,10 @@ fn all_nodes_restart_at_once_and_nothing_acknowledged_is_lost() {
             cluster.write(40);
             let leader = cluster.leader(PARTITION);
             // Cut in the middle of writes.
-            let (first, pending) = cluster.start_writing(leader, PARTITION, 40);
+            let end = cluster.group(leader, PARTITION).replica.log.end_index();
+            let (_, pending) = cluster.start_writing(leader, PARTITION, 40);
             cluster.until("some are on their way", |cluster| {
-                let log = &cluster.group(leader, PARTITION).replica.log;
-                log.unsynced_bytes() > 0 || log.end_offset().get() > first
+                cluster.group(leader, PARTITION).replica.log.end_index() > end
             });
             for node in 1..=3 {
                 cluster.crash(node, mode);
