@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::{Env, TaskHandle};
-use duramen_log::{DamagedRange, Log, LogIdentity, LogOptions, OpenError};
+use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
 use duramen_types::{NodeId, ReplicaId};
 use openraft::{Config, ConfigError, Raft};
@@ -383,7 +383,11 @@ impl RaftHost {
         let clock = Arc::clone(&self.env.clock);
         let sync = move || {
             let started = clock.monotonic();
-            let synced = syncing.sync().map(|_| ()).map_err(io::Error::other);
+            let synced = match syncing.sync() {
+                // Closing synced all there was.
+                Ok(_) | Err(LogError::Closed) => Ok(()),
+                Err(error) => Err(io::Error::other(error)),
+            };
             metrics::synced(clock.monotonic().saturating_sub(started));
             synced
         };

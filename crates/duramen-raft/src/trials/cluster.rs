@@ -8,10 +8,12 @@ use duramen_env::CrashMode;
 use duramen_log::LogOptions;
 use duramen_types::{LogIndex, Offset, PartitionId, ReplicaId, TopicId, TopicPartition};
 use futures::FutureExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use turmoil::Sim;
 
 use super::content::{command, proposal, records, value};
 use super::node::{Node, Plan, name, replica};
+use crate::limits;
 use crate::replica::lock;
 use crate::types::Applied;
 use crate::{Group, GroupId, ProposeError, RaftHost};
@@ -48,6 +50,14 @@ pub(super) fn options() -> LogOptions {
         index_interval_bytes: 512,
         ..LogOptions::default()
     }
+}
+
+/// Holds the syncs of all logs of a node back; votes are still synced.
+pub(super) fn hold_syncs(cluster: &mut Cluster, node: u64) -> OwnedSemaphorePermit {
+    cluster.call(node, |host| async move {
+        let all = u32::try_from(limits::SYNCS_IN_PARALLEL).unwrap();
+        Arc::clone(host.syncs()).acquire_many_owned(all).await.unwrap()
+    })
 }
 
 impl Cluster {

@@ -1,8 +1,10 @@
 //! Disks that refuse: the replica stops rather than lies, and the others go on.
 
+use std::time::Duration;
+
 use duramen_env::{CrashMode, DiskCall, Fault};
 
-use super::cluster::{Cluster, PARTITION};
+use super::cluster::{Cluster, PARTITION, hold_syncs};
 
 /// Lets a fault hit a follower while records are written, and sees that it stops.
 fn follower_stops(seed: u64, fault: Fault) -> (Cluster, u64) {
@@ -98,7 +100,7 @@ fn a_full_disk_does_not_stop_the_node() {
     cluster.write(30);
     let leader = cluster.leader(PARTITION);
     let term = cluster.group(leader, PARTITION).status().term;
-    cluster.pass(std::time::Duration::from_secs(3));
+    cluster.pass(Duration::from_secs(3));
     let group = cluster.group(node, PARTITION);
     assert!(!group.status().stopped);
     assert!(group.log_tip() != cluster.group(leader, PARTITION).log_tip());
@@ -122,4 +124,23 @@ fn a_clean_shutdown_with_writes_on_their_way_is_no_failure() {
         cluster.start(leader);
         cluster.check(&[1, 2, 3]);
     }
+}
+
+#[test]
+fn a_shutdown_that_overtakes_a_sync_is_no_failure() {
+    let mut cluster = Cluster::of_three(67);
+    cluster.write(20);
+    let node = cluster.followers(PARTITION)[0];
+    let held = hold_syncs(&mut cluster, node);
+    cluster.write(20);
+    let log = std::sync::Arc::clone(&cluster.group(node, PARTITION).replica.log);
+    assert!(log.unsynced_bytes() > 0, "a sync is due");
+    cluster.call(node, |host| async move { host.shutdown().await });
+    drop(held);
+    cluster.pass(Duration::from_millis(100));
+    assert_eq!(cluster.node(node).stop_reason(), None);
+    drop(log);
+    cluster.crash(node, Some(CrashMode::KeepNone));
+    cluster.start(node);
+    cluster.check(&[1, 2, 3]);
 }

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use duramen_env::{CrashMode, Disk as _};
 use duramen_types::LogIndex;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::cluster::{Cluster, PARTITION};
+use super::cluster::{Cluster, PARTITION, hold_syncs};
 use super::node::replica;
 use crate::checkpoint;
-use crate::limits;
 use crate::tracker::{Checkpoint, Tracker};
 use crate::types::LogId;
 use crate::Group;
@@ -24,14 +21,6 @@ fn dir(cluster: &Cluster, node: u64) -> PathBuf {
 
 fn applied_end(group: &Group) -> LogIndex {
     group.progress().borrow().applied_end
-}
-
-/// Holds the syncs of all logs of a node back; votes are still synced.
-fn hold_syncs(cluster: &mut Cluster, node: u64) -> OwnedSemaphorePermit {
-    cluster.call(node, |host| async move {
-        let all = u32::try_from(limits::SYNCS_IN_PARALLEL).unwrap();
-        Arc::clone(host.syncs()).acquire_many_owned(all).await.unwrap()
-    })
 }
 
 /// Stops a follower, does something to its files, and starts it while the others are cut off, so
