@@ -376,6 +376,9 @@ fn purge(replica: &Replica, id: LogId) -> io::Result<()> {
         })?;
         return reset(replica, &snapshot);
     }
+    // A snapshot holds nothing but committed entries; what the log remembers of that after a crash
+    // may lag behind the snapshot.
+    replica.log.set_committed(LogIndex::new(id.index));
     let start = replica.log_start_at(first)?;
     replica.log.trim_to(start).map_err(|error| replica.io_error(error))?;
     replica.log_start_moved();

@@ -7,6 +7,7 @@
 mod cluster;
 mod conformance;
 mod content;
+mod crash_points;
 mod faults;
 mod gate;
 mod leadership;

@@ -40,6 +40,13 @@ pub(super) struct Cluster {
 /// A result that is on its way.
 pub(super) struct Pending<T>(Arc<Mutex<Option<T>>>);
 
+impl<T> Pending<T> {
+    /// Whether it is there.
+    pub(super) fn is_ready(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+}
+
 /// Small segments, so that a few records fill one.
 pub(super) fn options() -> LogOptions {
     LogOptions {
@@ -355,6 +362,16 @@ impl Cluster {
         for other in others {
             self.sim.release(name(node), name(*other));
         }
+    }
+
+    /// Starts a node whose disk may fail while it starts.
+    pub(super) fn start_or_fail(&mut self, node: u64) {
+        self.sim.bounce(name(node));
+        self.down.remove(&node);
+        self.until("the node runs or lost its power", |cluster| {
+            let node = &cluster.nodes[&node];
+            node.host().is_some() || node.disk.is_down()
+        });
     }
 
     fn describe(&self) -> String {

@@ -132,8 +132,15 @@ impl Node {
         }
     }
 
-    /// The node's process, from start to end.
+    /// The node's process, from start to end; it also ends when its disk loses its power.
     pub(super) async fn run(self: Arc<Self>, nodes: BTreeSet<u64>) -> turmoil::Result {
+        match self.serve(nodes).await {
+            Err(_) if self.disk.is_down() => Ok(()),
+            ended => ended,
+        }
+    }
+
+    async fn serve(&self, nodes: BTreeSet<u64>) -> turmoil::Result {
         let starts = {
             let mut running = lock(&self.running);
             running.starts += 1;
