@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use duramen_env::{CrashMode, Disk as _};
+use duramen_env::{CrashMode, Disk as _, DiskCall, Fault};
 use duramen_types::LogIndex;
 
 use super::cluster::{Cluster, PARTITION, hold_syncs};
@@ -285,4 +285,38 @@ fn nodes_restart_one_after_the_other_while_records_are_written() {
             cluster.check(&[1, 2, 3]);
         }
     }
+}
+
+#[test]
+fn a_log_that_cannot_be_looked_at_is_not_taken_for_lost() {
+    let mut cluster = Cluster::of_three(37);
+    cluster.write(10);
+    let node = cluster.followers(PARTITION)[0];
+    let dir = dir(&cluster, node);
+    cluster.crash(node, None);
+    let fault = Fault::new(DiskCall::List).path_contains(dir.to_str().unwrap());
+    cluster.node(node).disk.inject(fault);
+    cluster.start(node);
+    assert!(cluster.try_group(node, PARTITION).is_none());
+    let refusal = cluster.node(node).refusal(PARTITION).unwrap();
+    assert!(refusal.starts_with("Io"), "{refusal}");
+    cluster.crash(node, None);
+    cluster.start(node);
+    cluster.check(&[1, 2, 3]);
+}
+
+#[test]
+fn a_removed_replica_does_not_come_back_with_the_power() {
+    let mut cluster = Cluster::of_three(38);
+    cluster.write(10);
+    let node = cluster.followers(PARTITION)[0];
+    let gone = replica(node, 1);
+    let dir = dir(&cluster, node);
+    cluster.call(node, move |host| async move {
+        host.remove_replica(PARTITION, gone).await.unwrap();
+    });
+    cluster.crash(node, Some(CrashMode::KeepNone));
+    assert!(!cluster.node(node).disk.exists(&dir).unwrap());
+    cluster.start(node);
+    assert!(cluster.node(node).refusal(PARTITION).unwrap().starts_with("Lost"));
 }
