@@ -92,13 +92,39 @@ fn a_trim_is_not_held_back_by_a_stream_that_is_busy() {
             cluster.until("a segment that may go", |cluster| {
                 cluster.group(leader, PARTITION).trim_target(None, Some(0)).is_some()
             });
-            let start = cluster.trim(PARTITION);
-            cluster.until_starts_at(leader, PARTITION, start);
+            cluster.trim(PARTITION);
         }
     }
     for (first, pending) in pending {
         let outcomes = cluster.wait(pending);
         assert_eq!(cluster.note(first, &outcomes), 60);
+    }
+    cluster.write(60);
+    let start = cluster.trim(PARTITION);
+    cluster.check(&[1, 2, 3]);
+    for node in 1..=3 {
+        cluster.until_starts_at(node, PARTITION, start);
+    }
+}
+
+#[test]
+fn trims_that_follow_each_other_closely_are_all_carried_out() {
+    let mut cluster = Cluster::of_three(7);
+    cluster.write(100);
+    let leader = cluster.leader(PARTITION);
+    let group = cluster.group(leader, PARTITION);
+    let ends: Vec<_> = group.segments().iter().map(|one| one.last_index.next()).collect();
+    let ends: Vec<_> = ends[..ends.len() - 1].to_vec();
+    assert!(ends.len() > 3);
+    let (last, term) = (ends[ends.len() - 1], group.status().term);
+    drop(group);
+    cluster.call(leader, move |host| async move {
+        let group = host.group(PARTITION).unwrap();
+        let proposed = ends.into_iter().map(|end| group.propose_log_start(end, term));
+        futures::future::try_join_all(proposed).await.unwrap();
+    });
+    for node in 1..=3 {
+        cluster.until_starts_at(node, PARTITION, last);
     }
     cluster.check(&[1, 2, 3]);
 }
