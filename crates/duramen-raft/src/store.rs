@@ -227,7 +227,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + Send,
     {
-        let (mut start, end) = self.range(&range);
+        let (start, end) = self.range(&range);
+        // What is purged may be missing here; the readers that must not miss any say so.
+        let mut start = start.max(self.replica.log.start().first_index.get());
         let mut entries = Vec::new();
         while start < end {
             let more = self.read_stubs(start, end).await?;
