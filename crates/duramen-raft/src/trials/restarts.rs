@@ -1,7 +1,7 @@
 //! Restarts, in good order and not: what was acknowledged is there, and nothing else is made up.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use duramen_env::{CrashMode, Disk as _, DiskCall, Fault};
 use duramen_types::LogIndex;
@@ -30,7 +30,7 @@ fn restart_alone(
     cluster: &mut Cluster,
     node: u64,
     end: impl FnOnce(&mut Cluster, u64),
-    meanwhile: impl FnOnce(&Cluster, &PathBuf),
+    meanwhile: impl FnOnce(&Cluster, &Path),
 ) -> (LogIndex, LogIndex) {
     let others: Vec<u64> = (1..=3).filter(|other| *other != node).collect();
     let dir = dir(cluster, node);
@@ -46,7 +46,7 @@ fn restart_alone(
     found
 }
 
-fn remove_checkpoints(cluster: &Cluster, node: u64, dir: &PathBuf) -> usize {
+fn remove_checkpoints(cluster: &Cluster, node: u64, dir: &Path) -> usize {
     let disk = &cluster.node(node).disk;
     let entries = disk.list(dir).unwrap();
     let checkpoints = entries.iter().filter(|entry| entry.name.starts_with("checkpoint-"));
@@ -151,7 +151,7 @@ fn a_checkpoint_from_beyond_the_log_is_left_aside() {
     let node = cluster.followers(PARTITION)[0];
     let end = cluster.group(node, PARTITION).replica.log.end_index();
     let kill = |cluster: &mut Cluster, node| cluster.crash(node, None);
-    let forge = |cluster: &Cluster, dir: &PathBuf| {
+    let forge = |cluster: &Cluster, dir: &Path| {
         let checkpoint = Checkpoint {
             log_id: LogId::new_term_index(1, end.get() + 500),
             chain: 1,

@@ -10,6 +10,7 @@ use super::node::replica;
 use crate::GroupId;
 use crate::limits;
 use crate::replica::lock;
+use crate::types::LogId;
 
 const GROUP: GroupId = GroupId::Metadata;
 
@@ -121,4 +122,50 @@ fn a_follower_that_lags_behind_the_snapshot_gets_the_whole_state() {
     cluster.start(lagging);
     write(&mut cluster, 10);
     check(&mut cluster, &[1, 2, 3], written + 10);
+}
+
+#[test]
+fn a_power_cut_at_any_point_of_installing_a_snapshot_leaves_a_whole_state() {
+    for (turn, mode) in CrashMode::ALL.into_iter().enumerate() {
+        let mut points = (1 + turn as u64..200).step_by(5);
+        let ended = points.find(|point| !is_cut_while_installing(*point, mode)).unwrap();
+        assert!(ended > 10, "nearly nothing was tried");
+    }
+}
+
+/// Tries one point; answers whether the power was cut before all was done.
+fn is_cut_while_installing(point: u64, mode: CrashMode) -> bool {
+    let mut cluster = Cluster::new(200 + point, 3);
+    cluster.form(GROUP, &[1, 2, 3]);
+    write(&mut cluster, 10);
+    cluster.settle(GROUP, &[1, 2, 3]);
+    let lagging = cluster.followers(GROUP)[0];
+    cluster.crash(lagging, None);
+    write(&mut cluster, 30);
+    let leader = cluster.leader(GROUP);
+    let applied = cluster.group(leader, GROUP).log_tip().0;
+    let term = cluster.group(leader, GROUP).status().term;
+    cluster.call(leader, move |host| async move {
+        let group = host.group(GROUP).unwrap();
+        group.raft().trigger().snapshot().await.unwrap();
+        let last = LogId::new_term_index(term.get(), applied.get());
+        group.raft().wait(None).snapshot(last, "the snapshot is there").await.unwrap();
+        group.raft().trigger().purge_log(applied.get()).await.unwrap();
+    });
+    cluster.until_starts_at(leader, GROUP, applied.next());
+    write(&mut cluster, 10);
+    cluster.node(lagging).disk.crash_after(point, mode);
+    cluster.start_or_fail(lagging);
+    let tip = cluster.group(leader, GROUP).log_tip();
+    cluster.until("the end or a power cut", |cluster| {
+        cluster.node(lagging).disk.is_down()
+            || cluster.try_group(lagging, GROUP).is_some_and(|group| group.log_tip() == tip)
+    });
+    let cut = cluster.node(lagging).disk.is_down();
+    cluster.node(lagging).disk.cancel_crash();
+    cluster.crash(lagging, None);
+    cluster.start(lagging);
+    assert_eq!(cluster.node(lagging).refusal(GROUP), None, "point {point}, {mode:?}");
+    check(&mut cluster, &[1, 2, 3], 50);
+    cut
 }
