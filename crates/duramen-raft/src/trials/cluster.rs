@@ -106,6 +106,11 @@ impl Cluster {
         self.sim.step().unwrap();
     }
 
+    /// The simulated time.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
     /// Lets simulated time pass, to see that something does *not* happen.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.sim.elapsed() + time;

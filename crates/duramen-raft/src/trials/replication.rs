@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, PARTITION};
+use duramen_net::limits::KEEPALIVE_INTERVAL;
+
+use super::cluster::{Cluster, PARTITION, hold_syncs};
 use super::node::{address, replica};
 
 #[test]
@@ -52,14 +54,36 @@ fn a_follower_that_hangs_holds_retention_back_only_until_its_stream_ends() {
     let term = cluster.group(leader, PARTITION).status().term;
     // The link of entries hangs, the one of heartbeats does not.
     cluster.node(leader).gate.hang_busiest(&address(hung));
+    let since = cluster.elapsed();
     cluster.write(60);
     let start = cluster.trim(PARTITION);
     cluster.until_starts_at(leader, PARTITION, start);
+    let took = cluster.elapsed() - since;
+    assert!(took < KEEPALIVE_INTERVAL, "the stream did it, not its connection: {took:?}");
     assert_eq!(cluster.group(hung, PARTITION).log_tip().0, had, "nothing got through");
     assert_eq!(cluster.group(leader, PARTITION).status().term, term, "all were in touch");
     cluster.write(20);
     cluster.node(leader).gate.release();
     cluster.check(&[1, 2, 3]);
+}
+
+#[test]
+fn a_follower_whose_disk_hangs_does_not_hold_retention_back() {
+    let mut cluster = Cluster::of_three(8);
+    cluster.write(40);
+    cluster.settle(PARTITION, &[1, 2, 3]);
+    let leader = cluster.leader(PARTITION);
+    let hung = cluster.followers(PARTITION)[0];
+    let held = hold_syncs(&mut cluster, hung);
+    cluster.write(60);
+    let start = cluster.trim(PARTITION);
+    cluster.until_starts_at(leader, PARTITION, start);
+    let lag = cluster.group(leader, PARTITION).replication().unwrap()[&replica(hung, 1)];
+    assert!(lag.matched.is_none_or(|matched| matched < start), "it has not answered: {lag:?}");
+    drop(held);
+    cluster.write(20);
+    cluster.check(&[1, 2, 3]);
+    cluster.until_starts_at(hung, PARTITION, start);
 }
 
 #[test]
