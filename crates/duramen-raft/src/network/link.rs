@@ -304,9 +304,8 @@ fn outgoing(
     let state = (shared, queue, ended);
     let rest = futures::stream::unfold(state, |(shared, queue, mut ended)| async move {
         let mut batch = Vec::new();
-        let receiving = async {
-            queue.lock().await.recv_many(&mut batch, limits::LINK_QUEUE_FRAMES).await
-        };
+        let receiving =
+            async { queue.lock().await.recv_many(&mut batch, limits::LINK_QUEUE_FRAMES).await };
         let taken = tokio::select! {
             biased;
             _ = &mut ended => 0,

@@ -137,9 +137,8 @@ impl Cluster {
     {
         let done = Arc::new(Mutex::new(None));
         let result = Arc::clone(&done);
-        let command = Box::new(move |host| {
-            async move { *lock(&result) = Some(work(host).await) }.boxed()
-        });
+        let command =
+            Box::new(move |host| async move { *lock(&result) = Some(work(host).await) }.boxed());
         assert!(self.nodes[&node].commands().try_send(command).is_ok());
         Pending(done)
     }
@@ -318,9 +317,8 @@ impl Cluster {
         self.settle(PARTITION, nodes);
         for node in nodes {
             let progress = *self.group(*node, PARTITION).progress().borrow();
-            let found = self.call(*node, |host| async move {
-                records(&host.group(PARTITION).unwrap()).await
-            });
+            let found = self
+                .call(*node, |host| async move { records(&host.group(PARTITION).unwrap()).await });
             let offsets = progress.log_start_offset.get()..progress.high_watermark.get();
             assert!(found.keys().map(|offset| offset.get()).eq(offsets), "offsets of node {node}");
             for (offset, value) in self.acked.range(progress.log_start_offset..) {

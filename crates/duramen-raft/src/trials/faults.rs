@@ -16,9 +16,7 @@ fn follower_stops(seed: u64, fault: Fault) -> (Cluster, u64) {
     cluster.node(node).disk.inject(fault);
     cluster.write(30);
     assert!(cluster.node(node).disk.faults_hit() > hits, "the fault was met");
-    cluster.until("the replica stopped", |cluster| {
-        cluster.group(node, PARTITION).status().stopped
-    });
+    cluster.until("the replica stopped", |cluster| cluster.group(node, PARTITION).status().stopped);
     let reason = cluster.node(node).stop_reason().expect("the node is to stop");
     assert!(reason.contains("log"), "{reason}");
     (cluster, node)
@@ -53,9 +51,8 @@ fn a_follower_whose_vote_cannot_be_saved_stops() {
     cluster.node(voter).disk.inject(Fault::new(DiskCall::Sync).path_contains("hardstate"));
     cluster.crash(leader, None);
     cluster.until("the node is to stop", |cluster| cluster.node(voter).stop_reason().is_some());
-    cluster.until("the replica stopped", |cluster| {
-        cluster.group(voter, PARTITION).status().stopped
-    });
+    cluster
+        .until("the replica stopped", |cluster| cluster.group(voter, PARTITION).status().stopped);
     cluster.start(leader);
     cluster.write(10);
     cluster.crash(voter, None);

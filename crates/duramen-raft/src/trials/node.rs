@@ -153,10 +153,8 @@ impl Node {
         let now = i64::try_from(now.as_millis())? + 1_700_000_000_000;
         let clock = Arc::new(TokioClock::new(Timestamp::from_millis(now)));
         let seed = self.seed ^ (self.id << 32) ^ (starts << 40);
-        let env = Env {
-            net: Arc::new(GateNet(self.gate.clone())),
-            ..Env::sim(seed, &self.disk, clock)
-        };
+        let env =
+            Env { net: Arc::new(GateNet(self.gate.clone())), ..Env::sim(seed, &self.disk, clock) };
         let local = LocalNode {
             cluster: CLUSTER,
             node: NodeId::new(self.id),

@@ -8,10 +8,10 @@ use duramen_types::LogIndex;
 
 use super::cluster::{Cluster, PARTITION, hold_syncs};
 use super::node::replica;
+use crate::Group;
 use crate::checkpoint;
 use crate::tracker::{Checkpoint, Tracker};
 use crate::types::LogId;
-use crate::Group;
 
 /// Where a node's replica of the partition is.
 fn dir(cluster: &Cluster, node: u64) -> PathBuf {
