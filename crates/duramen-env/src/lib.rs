@@ -12,11 +12,14 @@ mod net;
 mod random;
 mod tasks;
 
-pub use clock::{Clock, RealClock};
-pub use disk::{DirLock, Disk, DiskFile, Entry, OpenMode, RealDisk};
+pub use clock::{Clock, RealClock, SimClock, TokioClock};
+pub use disk::{
+    Corruption, CrashMode, DirLock, Disk, DiskCall, DiskFile, Entry, Fault, OpenMode, RealDisk,
+    SimDisk,
+};
 #[cfg(feature = "sim")]
 pub use net::SimNet;
-pub use net::{Connection, Listener, Net, RealNet};
+pub use net::{Connection, Listener, Net, NoNet, RealNet};
 pub use random::{Random, RealRandom, SeededRandom};
 pub use tasks::{TaskHandle, Tasks};
 
@@ -47,6 +50,24 @@ impl Env {
             disk: Arc::new(RealDisk),
             net: Arc::new(RealNet),
             tasks: Tasks::real(),
+        }
+    }
+
+    /// A simulated world: seeded randomness, this disk, this clock, blocking work in place. With
+    /// the feature `sim` its network is the turmoil host that the caller runs on, without it there
+    /// is none.
+    #[must_use]
+    pub fn sim(seed: u64, disk: &SimDisk, clock: Arc<dyn Clock>) -> Self {
+        #[cfg(feature = "sim")]
+        let net: Arc<dyn Net> = Arc::new(SimNet);
+        #[cfg(not(feature = "sim"))]
+        let net: Arc<dyn Net> = Arc::new(NoNet);
+        Self {
+            clock,
+            random: Arc::new(SeededRandom::new(seed)),
+            disk: Arc::new(disk.clone()),
+            net,
+            tasks: Tasks::inline(),
         }
     }
 }
