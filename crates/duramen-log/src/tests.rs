@@ -1,6 +1,7 @@
 //! Tests of the whole log: stories, a model, crashes, damage and the pinned bytes.
 
 mod behavior;
+mod concurrency;
 mod crash;
 mod damage;
 mod golden;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use duramen_env::{CrashMode, DiskCall, Fault};
+use duramen_types::Offset;
 
 use super::{World, all, append, at, data, internal};
 use crate::{Frame, Log, LogError, LogStart, NewFrame, OpenError};
@@ -19,6 +20,8 @@ struct Expected {
     starts: Vec<LogStart>,
     /// The index of `frames[0]`.
     first: usize,
+    /// Where a reset that is under way leads: to an empty log.
+    resetting: Option<LogStart>,
     /// What an append that failed may have left.
     pending: Vec<NewFrame>,
 }
@@ -58,18 +61,11 @@ impl Expected {
     }
 
     fn reset(&mut self, log: &Log, start: LogStart) -> Result<(), LogError> {
-        let first = usize::try_from(start.first_index.get()).unwrap();
-        let old = std::mem::take(&mut self.frames);
         self.starts.push(start.clone());
-        self.before_cut = Some(old);
-        let (old_first, old_durable) = (self.first, self.durable_end);
-        if let Err(error) = log.reset_to(start) {
-            (self.first, self.durable_end) = (old_first, old_durable);
-            return Err(error);
-        }
-        self.before_cut = None;
-        self.starts.drain(..self.starts.len() - 1);
-        (self.first, self.durable_end) = (first, first);
+        self.resetting = Some(start.clone());
+        log.reset_to(start.clone())?;
+        let first = usize::try_from(start.first_index.get()).unwrap();
+        *self = Self { starts: vec![start], first, durable_end: first, ..Self::default() };
         Ok(())
     }
 
@@ -79,9 +75,8 @@ impl Expected {
         assert!(self.starts.contains(&start), "{start:?}");
         let first = usize::try_from(start.first_index.get()).unwrap();
         let found = all(log);
-        if self.first > first || first > self.first + self.history().len() {
-            // A reset is in force: nothing of the old log may be seen.
-            assert_eq!(found, []);
+        if self.resetting.as_ref() == Some(&start) {
+            assert_eq!(found, [], "a frame of before the reset");
             return;
         }
         let end = first + found.len();
@@ -103,10 +98,6 @@ impl Expected {
             is_prefix(&self.frames) || self.before_cut.as_deref().is_some_and(is_prefix),
             "the log is not one that there ever was"
         );
-    }
-
-    fn history(&self) -> &[Frame] {
-        self.before_cut.as_deref().unwrap_or(&self.frames)
     }
 }
 
@@ -203,11 +194,20 @@ fn a_reset_is_all_or_nothing() {
         let batch: Vec<_> = (0..12).map(|index| data(index, 1)).collect();
         expected.append(log, &batch)?;
         expected.sync(log)?;
+        // Into the log as it is, but with another history.
+        log.set_committed(at(3));
         let start = LogStart {
-            first_index: at(50),
-            state: Bytes::from_static(b"snapshot"),
-            ..log.log_start_at(at(12))?
+            base_offset: Offset::new(99),
+            prev_chain: 1,
+            state: Bytes::from_static(b"one"),
+            ..log.log_start_at(at(8))?
         };
+        expected.reset(log, start)?;
+        expected.append(log, &[data(8, 1), data(9, 1)])?;
+        expected.sync(log)?;
+        // And far beyond it.
+        let state = Bytes::from_static(b"two");
+        let start = LogStart { first_index: at(50), state, ..log.log_start_at(at(10))? };
         expected.reset(log, start)?;
         expected.append(log, &[data(50, 1)])?;
         expected.sync(log)
@@ -307,4 +307,48 @@ fn a_torn_tail_is_cut_and_reported() {
     assert!(recovery.damaged.is_empty() && !recovery.clean);
     drop(log);
     assert_eq!(world.open().1.torn, None);
+}
+
+#[test]
+fn an_interrupted_truncate_is_finished_at_open() {
+    for call in [DiskCall::Remove, DiskCall::SetLen, DiskCall::Sync] {
+        let (world, log, _) = world_and_log(1);
+        append(&log, 0..40, 1).unwrap();
+        log.sync().unwrap();
+        let fault =
+            if call == DiskCall::Sync { Fault::new(call).after(1) } else { Fault::new(call) };
+        world.sim.inject(fault);
+        log.truncate_after(Some(at(7))).unwrap_err();
+        assert_eq!(world.sim.faults_hit(), 1);
+        assert!(matches!(log.append(&[data(8, 2)]), Err(LogError::Poisoned)));
+        drop(log);
+        world.sim.kill();
+        let (log, recovery) = world.open();
+        assert_eq!((log.end_index(), recovery.torn), (at(8), None), "{call:?}");
+        append(&log, 8..20, 2).unwrap();
+        log.sync().unwrap();
+        let before = all(&log);
+        drop(log);
+        assert_eq!(all(&world.open().0), before);
+    }
+}
+
+#[test]
+fn hints_never_cost_the_metadata() {
+    for seed in 0..60 {
+        let (world, log, _) = world_and_log(seed);
+        append(&log, 0..1, 1).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        world.sim.kill();
+        let (log, _) = world.open();
+        append(&log, 1..2, 1).unwrap();
+        log.sync().unwrap();
+        append(&log, 2..3, 1).unwrap();
+        log.sync().unwrap();
+        drop(log);
+        world.sim.crash(CrashMode::KeepRandom);
+        world.sim.reopen();
+        assert_eq!(world.open().0.end_index(), at(3));
+    }
 }
