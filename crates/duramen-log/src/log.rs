@@ -21,7 +21,7 @@ use crate::boundary::Boundary;
 use crate::error::LogError;
 use crate::meta::MetaFile;
 use crate::options::LogOptions;
-use crate::recovery::DamagedRange;
+use crate::report::DamagedRange;
 use crate::segment::{Segment, SegmentFile, SegmentInfo};
 use crate::start::LogStart;
 use crate::tail::TailCache;
