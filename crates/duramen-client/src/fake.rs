@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duramen_env::{Env, SeededRandom, TaskHandle};
+use duramen_env::{Env, Random, SeededRandom, TaskHandle};
 use duramen_net::{ServerOptions, serve};
 use duramen_proto::v1::admin_service_server::AdminServiceServer;
 use duramen_proto::v1::log_service_server::LogServiceServer;
@@ -45,11 +45,11 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FetchFault {
     /// It ends after so many answers.
-    EndAfter(u32),
+    End(u32),
     /// It ends with a refusal after so many answers.
-    RefuseAfter(u32, ErrorCode),
+    Refuse(u32, ErrorCode),
     /// One byte of the batch after so many answers is another.
-    CorruptAfter(u32),
+    Corrupt(u32),
 }
 
 /// What a producer wrote last.
@@ -244,6 +244,11 @@ impl State {
     }
 }
 
+/// A small number drawn from a seed.
+pub(crate) fn draw(random: &SeededRandom, bound: u32) -> u32 {
+    u32::try_from(random.below(bound.into())).unwrap()
+}
+
 /// What the nodes share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -330,7 +335,8 @@ impl Fake {
         let mut state = self.lock();
         let partition = state.partition("t", partition);
         for (i, value) in values.iter().enumerate() {
-            let timestamp = 100 * (partition.next as i64 + i as i64);
+            let offset = i64::try_from(partition.next).unwrap() + i64::try_from(i).unwrap();
+            let timestamp = 100 * offset;
             let record = RecordRef {
                 key: Some(b"k"),
                 value: Some(value.as_bytes()),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use duramen_env::{Random, SeededRandom};
+use duramen_env::SeededRandom;
 use duramen_proto::v1::ErrorCode;
 use futures::{FutureExt, StreamExt};
 
 use super::*;
-use crate::fake::{Fake, FetchFault};
+use crate::fake::{Fake, FetchFault, draw};
 use crate::{Compression, ErrorKind};
 
 const P0: PartitionId = PartitionId::new(0);
@@ -48,9 +48,9 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
 }
 
 /// Values 0, 1, 2 … in batches of `each`.
-fn fill(fake: &Fake, partition: u32, count: u64, each: u64) {
+fn fill(fake: &Fake, partition: u32, count: u64, each: usize) {
     let all = numbers(0..count);
-    for (i, chunk) in all.chunks(each as usize).enumerate() {
+    for (i, chunk) in all.chunks(each).enumerate() {
         let codec = Compression::ALL[i % 5];
         fake.store(partition, &chunk.iter().map(String::as_str).collect::<Vec<_>>(), codec);
     }
@@ -139,19 +139,19 @@ async fn records_that_come_later_are_waited_for() {
 async fn random_faults(seed: u64) {
     let random = SeededRandom::new(seed);
     let fake = Fake::with_topic(3, 2).await;
-    let each = 1 + random.below(9);
+    let each = 1 + draw(&random, 9) as usize;
     fill(&fake, 0, 150, each);
     fill(&fake, 1, 150, each);
     for _ in 0..20 {
-        let after = random.below(4) as u32;
-        fake.lock().fetch_faults.push_back(match random.below(5) {
-            0 => FetchFault::RefuseAfter(after, ErrorCode::Unavailable),
-            1 => FetchFault::RefuseAfter(after, ErrorCode::NotLeader),
-            2 => FetchFault::RefuseAfter(after, ErrorCode::ShuttingDown),
-            _ => FetchFault::EndAfter(after),
+        let after = draw(&random, 4);
+        fake.lock().fetch_faults.push_back(match draw(&random, 5) {
+            0 => FetchFault::Refuse(after, ErrorCode::Unavailable),
+            1 => FetchFault::Refuse(after, ErrorCode::NotLeader),
+            2 => FetchFault::Refuse(after, ErrorCode::ShuttingDown),
+            _ => FetchFault::End(after),
         });
     }
-    let start = random.below(100);
+    let start = u64::from(draw(&random, 100));
     let options =
         ConsumerOptions::default().start(Start::Offset(Offset::new(start))).until_high_watermark();
     let options = ConsumerOptions { buffer_bytes: 1, ..options };
@@ -160,8 +160,8 @@ async fn random_faults(seed: u64) {
     while let Some(record) = consumer.next().await {
         let record = record.unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
         seen[record.partition.get() as usize].push(value(&record));
-        if random.below(30) == 0 {
-            fake.move_leader(random.below(2) as u32, 1 + random.below(3));
+        if draw(&random, 30) == 0 {
+            fake.move_leader(draw(&random, 2), (1 + draw(&random, 3)).into());
         }
     }
     for values in seen {
@@ -266,7 +266,7 @@ async fn batches_and_records_can_be_mixed() {
 async fn a_damaged_batch_is_an_error_and_seek_goes_past_it() {
     let fake = Fake::with_topic(1, 1).await;
     fake.store(0, &["a"], Compression::None);
-    fake.lock().fetch_faults.push_back(FetchFault::CorruptAfter(1));
+    fake.lock().fetch_faults.push_back(FetchFault::Corrupt(1));
     let mut consumer = consumer(&fake, from_first()).await;
     assert_eq!(take(&mut consumer, 1).await, ["a"]);
     fake.store(0, &["b"], Compression::None);
@@ -323,7 +323,7 @@ async fn a_position_out_of_range_follows_the_policy() {
 async fn a_topic_created_again_ends_the_consumer() {
     let fake = Fake::with_topic(2, 1).await;
     fake.store(0, &["a"], Compression::None);
-    fake.lock().fetch_faults.push_back(FetchFault::EndAfter(1));
+    fake.lock().fetch_faults.push_back(FetchFault::End(1));
     let mut consumer = consumer(&fake, from_first()).await;
     fake.lock().create("t", 1);
     let outcome = loop {

@@ -162,8 +162,8 @@ impl FakeNode {
             tokio::pin!(changed);
             changed.as_mut().enable();
             match fault {
-                Some(FetchFault::EndAfter(after)) if sent == after => return,
-                Some(FetchFault::RefuseAfter(after, code)) if sent == after => {
+                Some(FetchFault::End(after)) if sent == after => return,
+                Some(FetchFault::Refuse(after, code)) if sent == after => {
                     return fail(&answers, error(code)).await;
                 }
                 _ => {}
@@ -178,7 +178,7 @@ impl FakeNode {
                     credit -= i64::try_from(bytes.len()).unwrap();
                     next = answer.next_offset;
                     self.shared.lock().fetched_bytes += bytes.len() as u64;
-                    if matches!(fault, Some(FetchFault::CorruptAfter(after)) if sent == after) {
+                    if matches!(fault, Some(FetchFault::Corrupt(after)) if sent == after) {
                         let mut damaged = bytes.to_vec();
                         *damaged.last_mut().unwrap() ^= 1;
                         answer.data = Some(fetch_response::Data::Batches(damaged.into()));
