@@ -50,6 +50,8 @@ pub(crate) enum FetchFault {
     Refuse(u32, ErrorCode),
     /// One byte of the batch after so many answers is another.
     Corrupt(u32),
+    /// Its first answer begins with the first batch, whatever was asked for.
+    Earlier,
 }
 
 /// What a producer wrote last.

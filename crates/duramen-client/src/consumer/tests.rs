@@ -114,6 +114,18 @@ async fn every_start_lands_on_its_record_also_within_a_batch() {
 }
 
 #[tokio::test]
+async fn batches_before_the_position_are_passed_over() {
+    let fake = Fake::with_topic(1, 1).await;
+    fill(&fake, 0, 100, 10);
+    fake.lock().fetch_faults.push_back(FetchFault::Earlier);
+    let options = ConsumerOptions::default().start(Start::Offset(Offset::new(55)));
+    let mut consumer = consumer(&fake, options.until_high_watermark()).await;
+    let first = consumer.next_batch().await.unwrap().unwrap();
+    assert_eq!((first.first_offset(), first.next_offset()), (Offset::new(55), Offset::new(60)));
+    assert_eq!(drain(&mut consumer).await, numbers(60..100));
+}
+
+#[tokio::test]
 async fn an_end_within_a_batch_is_kept() {
     let fake = Fake::with_topic(1, 2).await;
     fill(&fake, 0, 100, 40);

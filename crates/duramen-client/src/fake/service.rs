@@ -169,10 +169,15 @@ impl FakeNode {
                 _ => {}
             }
             if credit > 0 {
+                let asked = next;
+                if matches!(fault, Some(FetchFault::Earlier)) && sent == 0 {
+                    next = 0;
+                }
                 let mut answer = match self.read(&start, next, start.max_bytes.into()) {
                     Ok(answer) => answer,
                     Err(error) => return fail(&answers, error).await,
                 };
+                answer.start_offset = asked;
                 let Some(fetch_response::Data::Batches(bytes)) = &answer.data else { return };
                 if !bytes.is_empty() {
                     credit -= i64::try_from(bytes.len()).unwrap();
@@ -180,7 +185,9 @@ impl FakeNode {
                     self.shared.lock().fetched_bytes += bytes.len() as u64;
                     if matches!(fault, Some(FetchFault::Corrupt(after)) if sent == after) {
                         let mut damaged = bytes.to_vec();
-                        *damaged.last_mut().unwrap() ^= 1;
+                        // The last byte of the last value.
+                        let place = damaged.len() - 2;
+                        damaged[place] ^= 1;
                         answer.data = Some(fetch_response::Data::Batches(damaged.into()));
                     }
                     sent += 1;

@@ -293,6 +293,19 @@ async fn time_runs_out_with_a_typed_error_that_knows_what_may_be_stored() {
 }
 
 #[tokio::test]
+async fn what_follows_a_batch_of_unknown_outcome_is_not_taken_for_it() {
+    let fake = Fake::with_topic(1, 1).await;
+    let options = ProducerOptions { delivery_timeout: Duration::from_millis(150), ..single() };
+    let producer = producer(&fake, options).await;
+    fake.lock().faults.push_back(Fault::StoreAndForget);
+    let error = send(&producer, "a").await.await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownOutcome);
+    // Under the sequence of `a` the server would call it a duplicate and drop it.
+    assert_eq!(send(&producer, "b").await.await.unwrap().offset, Offset::new(1));
+    assert_eq!(fake.values(0), ["a", "b"]);
+}
+
+#[tokio::test]
 async fn send_waits_while_the_bound_is_used_up() {
     let fake = Fake::with_topic(1, 1).await;
     let in_flight_bytes = 1_000;
