@@ -1,9 +1,13 @@
 //! Clocks: wall time for timestamps, monotonic time for durations.
 
+mod sim;
+
 use std::fmt;
 use std::time::Duration;
 
 use duramen_types::Timestamp;
+
+pub use sim::{SimClock, TokioClock};
 
 /// Source of time. Timers do not come from here but from `tokio::time`.
 pub trait Clock: Send + Sync + fmt::Debug {

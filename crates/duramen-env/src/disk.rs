@@ -6,6 +6,7 @@
 //! file, because the kernel may have dropped the pages and a second sync would lie.
 
 mod real;
+mod sim;
 
 use std::fmt;
 use std::io;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use real::RealDisk;
+pub use sim::{Corruption, CrashMode, DiskCall, Fault, SimDisk};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

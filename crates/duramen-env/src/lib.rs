@@ -12,11 +12,14 @@ mod net;
 mod random;
 mod tasks;
 
-pub use clock::{Clock, RealClock};
-pub use disk::{DirLock, Disk, DiskFile, Entry, OpenMode, RealDisk};
+pub use clock::{Clock, RealClock, SimClock, TokioClock};
+pub use disk::{
+    Corruption, CrashMode, DirLock, Disk, DiskCall, DiskFile, Entry, Fault, OpenMode, RealDisk,
+    SimDisk,
+};
 #[cfg(feature = "sim")]
 pub use net::SimNet;
-pub use net::{Connection, Listener, Net, RealNet};
+pub use net::{Connection, Listener, Net, NoNet, RealNet};
 pub use random::{Random, RealRandom, SeededRandom};
 pub use tasks::{TaskHandle, Tasks};
 
@@ -48,5 +51,42 @@ impl Env {
             net: Arc::new(RealNet),
             tasks: Tasks::real(),
         }
+    }
+
+    /// A simulated world: seeded randomness, this disk, this clock, blocking work in place. With
+    /// the feature `sim` its network is the turmoil host that the caller runs on, without it there
+    /// is none.
+    #[must_use]
+    pub fn sim(seed: u64, disk: &SimDisk, clock: Arc<dyn Clock>) -> Self {
+        #[cfg(feature = "sim")]
+        let net: Arc<dyn Net> = Arc::new(SimNet);
+        #[cfg(not(feature = "sim"))]
+        let net: Arc<dyn Net> = Arc::new(NoNet);
+        Self {
+            clock,
+            random: Arc::new(SeededRandom::new(seed)),
+            disk: Arc::new(disk.clone()),
+            net,
+            tasks: Tasks::inline(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duramen_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn simulated_worlds_of_one_seed_draw_alike_and_share_their_disk() {
+        let disk = SimDisk::new(1);
+        let world = || Env::sim(7, &disk, Arc::new(SimClock::new(Timestamp::EPOCH)));
+        let (one, other) = (world(), world());
+        assert_eq!(one.random.next_u64(), other.random.next_u64());
+        assert_eq!(one.clock.now(), other.clock.now());
+        one.disk.create_dir_all("data".as_ref()).unwrap();
+        assert!(other.disk.exists("data".as_ref()).unwrap());
+        assert!(one.tasks.is_inline());
     }
 }

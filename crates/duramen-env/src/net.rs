@@ -1,5 +1,6 @@
 //! The network seam: byte streams between addresses of the form `host:port`.
 
+mod none;
 mod real;
 #[cfg(feature = "sim")]
 mod sim;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use none::NoNet;
 pub use real::RealNet;
 #[cfg(feature = "sim")]
 pub use sim::SimNet;

@@ -245,6 +245,25 @@ async fn a_fenced_producer_is_finished() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_producer_reaches_every_partition() {
+    let fake = Fake::with_topic(2, 2).await;
+    let producer = producer(&fake, single()).await;
+    send(&producer, "a").await.await.unwrap();
+    fake.fence_producers(0);
+    fake.lock().faults.push_back(Fault::Hold(Arc::new(Semaphore::new(0))));
+    let held = producer.send(record(1, "b")).await.unwrap();
+    while fake.lock().produce_requests.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let error = send(&producer, "c").await.await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::ProducerFenced));
+    let ClientError::UnknownOutcome { source: Some(source), .. } = held.await.unwrap_err() else {
+        panic!("what is under way may be stored");
+    };
+    assert_eq!(source.code(), Some(ErrorCode::ProducerFenced));
+}
+
+#[tokio::test]
 async fn a_topic_created_again_is_an_error_and_not_a_mix_up() {
     let fake = Fake::with_topic(2, 1).await;
     let producer = producer(&fake, single()).await;

@@ -1,0 +1,163 @@
+//! Syncing: what was appended before a sync began is durable when it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use duramen_types::LogIndex;
+
+use super::{Log, lock};
+use crate::boundary::Boundary;
+use crate::error::{LogError, is_full};
+use crate::segment::{Segment, SegmentFile};
+
+/// What a sync is to make durable.
+struct Capture {
+    end: Boundary,
+    appended_bytes: u64,
+    writes: u64,
+    segments: Vec<Arc<SegmentFile>>,
+    sync_names: bool,
+}
+
+impl Log {
+    /// Makes durable what has been appended so far, and answers the last durable index. Blocks;
+    /// appends and reads go on meanwhile.
+    ///
+    /// # Errors
+    /// The first failure poisons the log for ever: a sync is never tried again, because the
+    /// kernel may have dropped the pages.
+    pub fn sync(&self) -> Result<Option<LogIndex>, LogError> {
+        let _one = lock(&self.syncing);
+        self.check_usable()?;
+        self.sync_locked()
+    }
+
+    /// The same, for a caller that holds `syncing`.
+    pub(super) fn sync_locked(&self) -> Result<Option<LogIndex>, LogError> {
+        let capture = self.capture();
+        for segment in &capture.segments {
+            segment
+                .file()
+                .and_then(|file| file.sync_data())
+                .map_err(self.poison("sync a segment"))?;
+        }
+        if capture.sync_names {
+            self.disk.sync_dir(&self.dir).map_err(self.poison("sync the log's directory"))?;
+        }
+        let durable_end = self.complete(&capture);
+        self.write_indexes();
+        self.write_hint()?;
+        Ok(durable_end.prev())
+    }
+
+    fn capture(&self) -> Capture {
+        let mut state = self.state();
+        let dirty = state.segments.iter().filter(|segment| segment.dirty.is_some());
+        Capture {
+            segments: dirty.map(|segment| Arc::clone(&segment.file)).collect(),
+            end: state.end,
+            appended_bytes: state.appended_bytes,
+            writes: state.writes,
+            sync_names: std::mem::take(&mut state.names_dirty),
+        }
+    }
+
+    /// Nothing was truncated meanwhile, for that takes `syncing` too.
+    fn complete(&self, capture: &Capture) -> LogIndex {
+        let mut state = self.state();
+        for segment in &mut state.segments {
+            if segment.dirty.is_some_and(|write| write <= capture.writes) {
+                segment.dirty = None;
+            }
+        }
+        state.durable_end = state.durable_end.max(capture.end.index);
+        state.synced_bytes = state.synced_bytes.max(capture.appended_bytes);
+        state.durable_end
+    }
+
+    /// Tells a later recovery how far the log was durable and committed; itself not synced.
+    fn write_hint(&self) -> Result<(), LogError> {
+        let mut meta = lock(&self.meta);
+        let (durable_end, committed_end) = {
+            let state = self.state();
+            (state.durable_end, state.committed_end)
+        };
+        match meta.hint(durable_end, committed_end) {
+            Err(error) if !is_full(&error) => Err(self.poison("write the metadata")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the index files of sealed, synced segments that have none. An index that cannot be
+    /// written stays in memory.
+    pub(crate) fn write_indexes(&self) {
+        let (generation, wanted) = {
+            let state = self.state();
+            let wanted: Vec<LogIndex> = state
+                .segments
+                .iter()
+                .filter(|segment| wants_index(segment))
+                .map(|segment| segment.summary.base.index)
+                .collect();
+            (state.generation, wanted)
+        };
+        for first in wanted {
+            self.write_index(first, generation);
+        }
+    }
+
+    fn write_index(&self, first: LogIndex, generation: u64) {
+        let taken = {
+            let mut state = self.state();
+            let found = state.segments.iter_mut().find(|one| one.summary.base.index == first);
+            found.map(|segment| {
+                let sparse = segment.summary.sparse.clone();
+                (Arc::clone(&segment.file), segment.index_head(generation), sparse)
+            })
+        };
+        let Some((file, head, sparse)) = taken else { return };
+        if let Err(error) = file.write_index(head, &sparse) {
+            tracing::warn!(segment = %first, %error, "could not write an index");
+            return;
+        }
+        let mut state = self.state();
+        let found = state.segments.iter_mut().find(|one| one.summary.base.index == first);
+        if let Some(segment) = found.filter(|segment| segment.sealed) {
+            segment.indexed = true;
+            segment.summary.sparse = Vec::new();
+        }
+    }
+
+    /// Syncs, gives preallocated space back and notes that the log ends here, so that the next
+    /// open need not scan. The log takes no appends and syncs afterwards; reads go on.
+    ///
+    /// # Errors
+    /// As [`Log::sync`]; a log that has lost its end is only synced.
+    pub fn close(&self) -> Result<(), LogError> {
+        let _one = lock(&self.syncing);
+        let mut writer = lock(&self.writer);
+        self.check_usable()?;
+        writer.fit_active().map_err(self.poison("close the active segment"))?;
+        self.sync_locked()?;
+        let (generation, last, is_whole) = {
+            let state = self.state();
+            let last = state.segments.back().filter(|last| !last.sealed && !last.damaged);
+            let is_whole = state.damaged.is_empty() && state.end_lost.is_none();
+            (state.generation, last.map(|last| last.summary.base.index), is_whole)
+        };
+        if let Some(first) = last {
+            self.write_index(first, generation);
+        }
+        let mut meta = lock(&self.meta);
+        let mut record = self.meta_record(&meta);
+        record.clean = is_whole;
+        meta.store(record).map_err(self.poison("write the metadata"))?;
+        writer.set_active(None);
+        self.closed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn wants_index(segment: &Segment) -> bool {
+    segment.sealed && !segment.indexed && !segment.damaged && segment.dirty.is_none()
+}

@@ -1,0 +1,191 @@
+//! A movable view of a segment file for readers: one `pread` serves many frames.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use duramen_env::DiskFile;
+
+use crate::error::FrameFault;
+use crate::format::frame::{Envelope, decode_head};
+use crate::frame::FrameHeader;
+use crate::limits::{FRAME_OVERHEAD_BYTES, SECTOR_BYTES};
+
+/// A view of the first `limit` bytes of a file or of a mapping.
+pub(crate) struct Window {
+    /// `None` for a mapping, which is one window that never moves.
+    file: Option<Arc<dyn DiskFile>>,
+    limit: u64,
+    /// What a read fetches at least.
+    chunk: usize,
+    bytes: Bytes,
+    start: u64,
+    /// In lenient mode, what the disk could not read; it is seen as zeros.
+    unreadable: Option<Vec<Range<u64>>>,
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window").field("limit", &self.limit).field("start", &self.start).finish()
+    }
+}
+
+impl Window {
+    /// A view that reads a file; a read that fails is a fault of the frame.
+    pub(crate) fn of_file(file: Arc<dyn DiskFile>, limit: u64, chunk: usize) -> Self {
+        let bytes = Bytes::new();
+        Self { file: Some(file), limit, chunk, bytes, start: 0, unreadable: None }
+    }
+
+    /// A view that reads a file and sees zeros where the disk cannot read.
+    pub(crate) fn lenient(file: Arc<dyn DiskFile>, limit: u64, chunk: usize) -> Self {
+        Self { unreadable: Some(Vec::new()), ..Self::of_file(file, limit, chunk) }
+    }
+
+    /// A view of mapped bytes.
+    pub(crate) fn of_map(bytes: Bytes) -> Self {
+        let limit = bytes.len() as u64;
+        Self { file: None, limit, chunk: 0, bytes, start: 0, unreadable: None }
+    }
+
+    /// One past the last position that can be seen.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Whether some of these bytes could not be read.
+    pub(crate) fn is_unreadable(&self, range: &Range<u64>) -> bool {
+        self.unreadable.iter().flatten().any(|bad| bad.start < range.end && range.start < bad.end)
+    }
+
+    /// The bytes at a position.
+    pub(crate) fn view(&mut self, position: u64, len: usize) -> Result<&[u8], FrameFault> {
+        let range = self.ensure(position, len)?;
+        self.bytes.get(range).ok_or(FrameFault::Short)
+    }
+
+    /// The bytes at a position, owned.
+    fn slice(&mut self, position: u64, len: usize) -> Result<Bytes, FrameFault> {
+        let range = self.ensure(position, len)?;
+        Ok(self.bytes.slice(range))
+    }
+
+    /// The envelope and header of the frame at a position; its payload is not looked at.
+    pub(crate) fn head(&mut self, position: u64) -> Result<(Envelope, FrameHeader), FrameFault> {
+        decode_head(self.view(position, FRAME_OVERHEAD_BYTES)?)
+    }
+
+    /// The verified payload of the frame at a position.
+    pub(crate) fn payload(
+        &mut self,
+        position: u64,
+        header: &FrameHeader,
+    ) -> Result<Bytes, FrameFault> {
+        let at = position.saturating_add(FRAME_OVERHEAD_BYTES as u64);
+        let payload = self.slice(at, header.payload_len as usize)?;
+        if crc32fast::hash(&payload) == header.payload_crc {
+            Ok(payload)
+        } else {
+            Err(FrameFault::PayloadChecksum)
+        }
+    }
+
+    /// Makes the bytes visible and answers where they lie in `self.bytes`.
+    fn ensure(&mut self, position: u64, len: usize) -> Result<Range<usize>, FrameFault> {
+        let end = position.checked_add(len as u64).ok_or(FrameFault::Short)?;
+        if end > self.limit {
+            return Err(FrameFault::Short);
+        }
+        if position < self.start || end > self.start + self.bytes.len() as u64 {
+            self.fill(position, len)?;
+        }
+        let from = usize::try_from(position - self.start).map_err(|_| FrameFault::Short)?;
+        if from + len > self.bytes.len() {
+            return Err(FrameFault::Short);
+        }
+        Ok(from..from + len)
+    }
+
+    fn fill(&mut self, position: u64, len: usize) -> Result<(), FrameFault> {
+        let Some(file) = self.file.clone() else { return Err(FrameFault::Short) };
+        let rest = usize::try_from(self.limit - position).unwrap_or(usize::MAX);
+        let want = len.max(self.chunk).min(rest);
+        let mut buffer = match std::mem::take(&mut self.bytes).try_into_mut() {
+            Ok(buffer) if buffer.capacity() >= want => buffer,
+            _ => BytesMut::with_capacity(want),
+        };
+        buffer.resize(want, 0);
+        match file.read_at(&mut buffer, position) {
+            Ok(read) => buffer.truncate(read),
+            Err(error) if self.unreadable.is_none() => {
+                tracing::warn!(position, %error, "could not read a segment");
+                return Err(FrameFault::Unreadable);
+            }
+            Err(_) => self.fill_by_sector(file.as_ref(), &mut buffer, position),
+        }
+        self.bytes = buffer.freeze();
+        self.start = position;
+        Ok(())
+    }
+
+    /// Reads what can be read and notes the rest.
+    fn fill_by_sector(&mut self, file: &dyn DiskFile, buffer: &mut BytesMut, position: u64) {
+        let mut at = position;
+        for sector in buffer.chunks_mut(SECTOR_BYTES) {
+            if file.read_at(sector, at).is_err() {
+                sector.fill(0);
+                if let Some(unreadable) = &mut self.unreadable {
+                    unreadable.push(at..at + sector.len() as u64);
+                }
+            }
+            at += sector.len() as u64;
+        }
+    }
+
+    /// One past the last byte at or after `position` that is not zero; `position` if all are.
+    pub(crate) fn nonzero_end(&mut self, position: u64) -> Result<u64, FrameFault> {
+        let mut end = position;
+        let mut at = position;
+        while at < self.limit {
+            let rest = usize::try_from(self.limit - at).unwrap_or(usize::MAX);
+            let len = self.chunk.max(SECTOR_BYTES).min(rest);
+            let bytes = match self.view(at, len) {
+                Ok(bytes) => bytes,
+                // The file is shorter than it was: what is there has been seen.
+                Err(FrameFault::Short) => break,
+                Err(fault) => return Err(fault),
+            };
+            if let Some(last) = last_nonzero(bytes) {
+                end = at + last as u64 + 1;
+            }
+            at += len as u64;
+        }
+        Ok(end)
+    }
+}
+
+/// Where the last byte that is not zero lies. Zeros are skipped in words.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<64>();
+    if let Some(at) = rest.iter().rposition(|byte| *byte != 0) {
+        return Some(words.len() * 64 + at);
+    }
+    let word = words.iter().rposition(|word| word != &[0; 64])?;
+    words.get(word)?.iter().rposition(|byte| *byte != 0).map(|at| word * 64 + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_byte_that_is_not_zero_is_found_anywhere() {
+        let mut bytes = vec![0; 1000];
+        assert_eq!(last_nonzero(&bytes), None);
+        for at in [0, 63, 64, 500, 959, 960, 999] {
+            bytes[at] = 1;
+            assert_eq!(last_nonzero(&bytes), Some(at));
+        }
+    }
+}
