@@ -33,6 +33,8 @@ mod segment;
 mod sparse;
 mod start;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod window;
 mod write_path;

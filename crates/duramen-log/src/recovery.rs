@@ -461,7 +461,11 @@ impl Verdict {
             Some(next) => next.saturating_sub(1),
             None => durable_end.saturating_sub(1).max(spot.index),
         };
-        self.damaged.push(DamagedRange { first: spot.index.max(self.start), last });
+        let first = spot.index.max(self.start);
+        match self.damaged.last_mut().filter(|range| range.last.next() >= first) {
+            Some(range) => range.last = range.last.max(last),
+            None => self.damaged.push(DamagedRange { first, last }),
+        }
         if spot.next.is_none() {
             self.end_lost = Some(spot.index);
         }
