@@ -1,6 +1,7 @@
 //! The log of one replica: what is shared by appender, readers and the flusher.
 
 mod append;
+mod cached;
 mod open;
 mod plan;
 mod read;

@@ -1,0 +1,167 @@
+//! Small checked files of a replica: checkpoints of its tracker and snapshots of a state machine.
+//!
+//! ```text
+//! 0        4                 8        12
+//! +--------+-----------------+--------+----------------------+
+//! | "DCP1" | payload length  | crc-32 | payload (a message)  |
+//! +--------+-----------------+--------+----------------------+
+//! ```
+//! Little-endian, CRC-32 over the payload. A file is written beside its name, synced, and renamed.
+//! Checkpoints are derived: one that does not check is ignored. A snapshot is not.
+
+use std::io;
+use std::path::Path;
+
+use duramen_env::{Disk, OpenMode};
+use duramen_types::LogIndex;
+
+use crate::limits;
+use crate::tracker::Checkpoint;
+
+const MAGIC: [u8; 4] = *b"DCP1";
+const HEADER_BYTES: usize = 12;
+const PREFIX: &str = "checkpoint-";
+const TEMPORARY: &str = ".new";
+
+/// Checkpoints kept: the newest, and the one before in case the newest is of a cut suffix.
+const KEPT: usize = 2;
+
+/// Writes a file whole or not at all; it is durable when this returns.
+pub(crate) fn write(disk: &dyn Disk, dir: &Path, name: &str, payload: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+    bytes.extend(MAGIC);
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(crc32fast::hash(payload).to_le_bytes());
+    bytes.extend(payload);
+    let temporary = dir.join(format!("{name}{TEMPORARY}"));
+    if disk.exists(&temporary)? {
+        disk.remove_file(&temporary)?;
+    }
+    let file = disk.open(&temporary, OpenMode::CreateNew)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &dir.join(name))?;
+    disk.sync_dir(dir)
+}
+
+/// Reads a file; `None` if there is none.
+///
+/// # Errors
+/// `InvalidData` if it does not check.
+pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    if len > HEADER_BYTES + 2 * limits::SNAPSHOT_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; len];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    decode(&bytes).map(|payload| Some(payload.to_vec())).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+fn decode(bytes: &[u8]) -> Option<&[u8]> {
+    let (magic, rest) = bytes.split_first_chunk::<4>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (crc, payload) = rest.split_first_chunk::<4>()?;
+    let sound = *magic == MAGIC
+        && usize::try_from(u32::from_le_bytes(*len)).ok()? == payload.len()
+        && crc32fast::hash(payload) == u32::from_le_bytes(*crc);
+    sound.then_some(payload)
+}
+
+/// Writes a checkpoint and removes the ones that it makes superfluous.
+pub(crate) fn save(disk: &dyn Disk, dir: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
+    write(disk, dir, &name(checkpoint.index()), &checkpoint.encode())?;
+    let indexes = list(disk, dir)?;
+    for index in indexes.iter().rev().skip(KEPT) {
+        disk.remove_file(&dir.join(name(*index)))?;
+    }
+    Ok(())
+}
+
+/// All checkpoints that check, newest first.
+pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Checkpoint>> {
+    let mut checkpoints = Vec::new();
+    for index in list(disk, dir)?.into_iter().rev() {
+        match read(disk, &dir.join(name(index))) {
+            Ok(Some(payload)) => checkpoints.extend(Checkpoint::decode(&payload)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, %index, "checkpoint left aside: it does not check");
+            }
+        }
+    }
+    Ok(checkpoints)
+}
+
+fn name(index: LogIndex) -> String {
+    format!("{PREFIX}{:020}", index.get())
+}
+
+/// Indexes of the checkpoint files, ascending.
+fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<LogIndex>> {
+    let entries = disk.list(dir)?;
+    let indexes = entries
+        .iter()
+        .filter_map(|entry| entry.name.strip_prefix(PREFIX)?.parse().ok().map(LogIndex::new));
+    Ok(indexes.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use duramen_env::RealDisk;
+    use duramen_types::Offset;
+
+    use super::*;
+    use crate::tracker::Tracker;
+    use crate::types::LogId;
+
+    fn checkpoint(index: u64) -> Checkpoint {
+        Checkpoint {
+            log_id: LogId::new_term_index(3, index),
+            chain: 7,
+            end_offset: Offset::new(index * 2),
+            tracker: Tracker::default(),
+        }
+    }
+
+    #[test]
+    fn the_newest_two_checkpoints_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for index in [5, 9, 12] {
+            save(&RealDisk, dir.path(), &checkpoint(index)).unwrap();
+        }
+        let loaded = load(&RealDisk, dir.path()).unwrap();
+        assert_eq!(loaded.iter().map(|c| c.index().get()).collect::<Vec<_>>(), [12, 9]);
+        assert_eq!(loaded[0].end_offset, Offset::new(24));
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_left_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        save(&RealDisk, dir.path(), &checkpoint(5)).unwrap();
+        save(&RealDisk, dir.path(), &checkpoint(9)).unwrap();
+        let path = dir.path().join(name(LogIndex::new(9)));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let loaded = load(&RealDisk, dir.path()).unwrap();
+        assert_eq!(loaded.iter().map(|c| c.index().get()).collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn the_bytes_of_a_file_are_pinned() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&RealDisk, dir.path(), "f", b"ring").unwrap();
+        let bytes = std::fs::read(dir.path().join("f")).unwrap();
+        let crc = crc32fast::hash(b"ring").to_le_bytes();
+        assert_eq!(bytes, [&b"DCP1"[..], &[4, 0, 0, 0], &crc, b"ring"].concat());
+    }
+}

@@ -1,0 +1,316 @@
+//! One replica of one Raft group, as the rest of the node uses it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use duramen_env::TaskHandle;
+use duramen_types::{LogIndex, ReplicaId, Term};
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, ForwardToLeader};
+use openraft::impls::OneshotResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::{Raft, ServerState};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::limits;
+use crate::machine::Machine;
+use crate::metrics;
+use crate::network::Members;
+use crate::replica::{Progress, Replica};
+use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig};
+
+pub(crate) type RaftHandle = Raft<TypeConfig, Machine>;
+
+/// What a replica is to its group at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The term it is in.
+    pub term: Term,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// The leader it knows of.
+    pub leader: Option<ReplicaId>,
+    /// Whether it has stopped after an error.
+    pub stopped: bool,
+}
+
+/// Why a proposal is not known to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Nothing was appended: this replica does not lead, or not in that term.
+    #[error("could not append: this replica does not lead")]
+    NotLeader {
+        /// The leader it knows of.
+        leader: Option<ReplicaId>,
+    },
+    /// It may or may not have been appended, and may yet be committed.
+    #[error("could not learn whether the entry was committed")]
+    Unknown,
+    /// The replica has stopped; nothing was appended.
+    #[error("could not append: the replica has stopped")]
+    Stopped,
+}
+
+/// A proposal on its way; await it for the outcome.
+#[derive(Debug)]
+pub struct Proposed {
+    answer: tokio::sync::oneshot::Receiver<ClientWriteResult<TypeConfig>>,
+    started: Instant,
+}
+
+impl Proposed {
+    /// Waits until the entry is committed and applied here, or is known not to be.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; `Unknown` after a change of leader.
+    pub async fn outcome(self) -> Result<Applied, ProposeError> {
+        match self.answer.await {
+            Ok(Ok(response)) => {
+                metrics::committed(self.started.elapsed());
+                Ok(response.data)
+            }
+            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(not_leader(&forward)),
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+}
+
+fn not_leader(forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
+    ProposeError::NotLeader { leader: forward.leader_id.map(ReplicaId::new) }
+}
+
+/// One replica of one group.
+pub struct Group {
+    pub(crate) replica: Arc<Replica>,
+    raft: RaftHandle,
+    members: Members,
+    clock: GroupClock,
+    /// Set by the host when the disk has no room for entries that carry records.
+    disk_full: Arc<AtomicBool>,
+    maintenance: std::sync::Mutex<Option<TaskHandle<()>>>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("id", &self.replica.group).finish_non_exhaustive()
+    }
+}
+
+/// When the group last heard of a leader and when it will campaign; in milliseconds since `base`.
+#[derive(Debug)]
+struct GroupClock {
+    base: Instant,
+    heard_ms: AtomicU64,
+    patience_ms: AtomicU64,
+    beat_ms: AtomicU64,
+}
+
+impl GroupClock {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Group {
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        raft: RaftHandle,
+        members: Members,
+        disk_full: Arc<AtomicBool>,
+    ) -> Self {
+        let clock = GroupClock {
+            base: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            patience_ms: AtomicU64::new(0),
+            beat_ms: AtomicU64::new(0),
+        };
+        let maintenance = std::sync::Mutex::new(None);
+        let group = Self { replica, raft, members, clock, disk_full, maintenance };
+        group.draw_patience();
+        group
+    }
+
+    /// Starts the group's own upkeep.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let (replica, raft) = (Arc::clone(&self.replica), self.raft.clone());
+        let task = replica.env.tasks.critical("group-maintenance", maintain(replica.clone(), raft));
+        *crate::replica::lock(&self.maintenance) = Some(task);
+    }
+
+    /// The group.
+    #[must_use]
+    pub fn id(&self) -> GroupId {
+        self.replica.group
+    }
+
+    /// This replica's incarnation.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaId {
+        self.replica.id
+    }
+
+    pub(crate) const fn raft(&self) -> &RaftHandle {
+        &self.raft
+    }
+
+    pub(crate) const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Whether entries with this many bytes of payload can be taken.
+    pub(crate) fn has_room_for(&self, _bytes: usize) -> bool {
+        !self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// What this replica is to its group at the moment. No I/O, no lock held across it.
+    #[must_use]
+    pub fn status(&self) -> GroupStatus {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        GroupStatus {
+            term: Term::new(metrics.vote.leader_id.term),
+            is_leader: metrics.state == ServerState::Leader,
+            leader: metrics.current_leader.map(ReplicaId::new),
+            stopped: metrics.state == ServerState::Shutdown,
+        }
+    }
+
+    /// Changes of leader and term, for tasks that wait for them.
+    pub async fn status_changed(&self, seen: GroupStatus) -> GroupStatus {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let now = self.status();
+            if now != seen || metrics.changed().await.is_err() {
+                return now;
+            }
+        }
+    }
+
+    /// How far this replica is; a receiver sees every change.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.replica.progress.subscribe()
+    }
+
+    /// Whether this replica leads and has applied everything that earlier leaders committed: only
+    /// then may it check sequences, serve reads and say where the log ends.
+    #[must_use]
+    pub fn serving_term(&self) -> Option<Term> {
+        let status = self.status();
+        let applied = self.replica.progress.borrow().leader_term;
+        (status.is_leader && applied == status.term).then_some(status.term)
+    }
+
+    /// Proposes an entry in a term; it is refused if the leader changed since. Calls of one caller
+    /// are appended in their order.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`]; other outcomes come by the returned value.
+    pub async fn propose(&self, proposal: Proposal, term: Term) -> Result<Proposed, ProposeError> {
+        let started = Instant::now();
+        let (responder, answer) = OneshotResponder::new_pair();
+        let write = self.raft.write(proposal).with_leader(term.get()).responder(responder);
+        write.await.map_err(|_| ProposeError::Stopped)?;
+        Ok(Proposed { answer, started })
+    }
+
+    /// Proposes that everything below a log index may go (retention), and waits for the outcome.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose_log_start(&self, index: LogIndex, term: Term) -> Result<(), ProposeError> {
+        let proposal = Proposal {
+            kind: ProposalKind::LogStart(index),
+            payload: crate::entry::encode_log_start(index),
+            records: 0,
+            max_timestamp: duramen_types::Timestamp::MIN,
+        };
+        self.propose(proposal, term).await?.outcome().await.map(|_| ())
+    }
+
+    /// Notes that a leader was heard of: the group stays patient.
+    pub(crate) fn heard_from_leader(&self) {
+        self.clock.heard_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    }
+
+    fn draw_patience(&self) {
+        let min = limits::ELECTION_TIMEOUT_MIN.as_millis();
+        let span = limits::ELECTION_TIMEOUT_MAX.as_millis() - min;
+        let draw = self.replica.env.random.below(u64::try_from(span).unwrap_or(0));
+        let patience = u64::try_from(min).unwrap_or(0) + draw;
+        self.clock.patience_ms.store(patience, Ordering::Relaxed);
+    }
+
+    /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended.
+    /// Nothing is awaited: a group that cannot take a message at once is busy, and so alive.
+    pub(crate) fn tick(&self) -> bool {
+        use futures::FutureExt as _;
+        let metrics = self.raft.server_metrics();
+        let (is_leader, is_voter, alone) = {
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let mut voters = membership.voter_ids();
+            let me = self.replica.id.get();
+            let is_voter = membership.voter_ids().any(|id| id == me);
+            let alone = is_voter && voters.all(|id| id == me);
+            (metrics.state == ServerState::Leader, is_voter, alone)
+        };
+        let now = self.clock.now_ms();
+        if is_leader {
+            self.heard_from_leader();
+            let interval = limits::HEARTBEAT_INTERVAL.as_millis();
+            let last = self.clock.beat_ms.load(Ordering::Relaxed);
+            if u128::from(now.saturating_sub(last)) >= interval {
+                self.clock.beat_ms.store(now, Ordering::Relaxed);
+                drop(self.raft.trigger().heartbeat().now_or_never());
+            }
+            return true;
+        }
+        let heard = self.clock.heard_ms.load(Ordering::Relaxed);
+        let patience = if alone { 0 } else { self.clock.patience_ms.load(Ordering::Relaxed) };
+        if is_voter && now.saturating_sub(heard) >= patience {
+            self.heard_from_leader();
+            self.draw_patience();
+            metrics::election();
+            // With pre-vote, so that a healthy leader is not disturbed.
+            drop(self.raft.trigger().elect(true).now_or_never());
+        }
+        false
+    }
+
+    /// Stops the replica; its data stays. Everything acknowledged is durable already; what this
+    /// adds is a fast next start.
+    pub(crate) async fn close(&self) {
+        drop(crate::replica::lock(&self.maintenance).take());
+        if self.raft.shutdown().await.is_err() {
+            tracing::warn!(group = %self.id(), "the group's task had failed before its shutdown");
+        }
+        let replica = Arc::clone(&self.replica);
+        let closing = move || {
+            replica.save_final_checkpoint()?;
+            replica.log.close().map_err(std::io::Error::other)
+        };
+        if let Err(error) = self.replica.env.tasks.blocking("group-close", closing).await {
+            tracing::warn!(group = %self.id(), %error, "could not close the log cleanly");
+        }
+    }
+}
+
+/// Writes checkpoints and moves the log's start, when woken.
+async fn maintain(replica: Arc<Replica>, raft: RaftHandle) {
+    loop {
+        replica.wake.notified().await;
+        let saving = Arc::clone(&replica);
+        let saved = move || saving.save_checkpoint();
+        if let Err(error) = replica.env.tasks.blocking("checkpoint", saved).await {
+            tracing::warn!(group = %replica.group, %error, "could not write a checkpoint");
+        }
+        let target = replica.log_start_target();
+        if target.is_some_and(|target| target > replica.log.start().first_index)
+            && raft.trigger().snapshot().await.is_err()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Group commit: whatever was asked for while one sync ran is covered by the next one.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use duramen_env::Tasks;
+use tokio::sync::Semaphore;
+
+/// Called with the outcome of the sync that covered the request.
+pub(crate) type OnSynced = Box<dyn FnOnce(Result<(), Arc<io::Error>>) + Send>;
+
+type SyncFn = dyn Fn() -> io::Result<()> + Send + Sync;
+
+/// Syncs one file or log, off the async threads, never twice at the same time.
+#[derive(Clone)]
+pub(crate) struct GroupCommit {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    name: &'static str,
+    tasks: Tasks,
+    /// Bounds the syncs of all logs of a data directory that run at once.
+    permits: Arc<Semaphore>,
+    sync: Box<SyncFn>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: bool,
+    /// Bounded by what Raft has in flight: every waiter is an append that it has not heard of.
+    waiting: Vec<OnSynced>,
+}
+
+impl fmt::Debug for GroupCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupCommit").field("name", &self.shared.name).finish_non_exhaustive()
+    }
+}
+
+impl GroupCommit {
+    /// Commits by calling `sync`, which makes durable all that was written before the call.
+    pub(crate) fn new<S>(name: &'static str, tasks: Tasks, permits: Arc<Semaphore>, sync: S) -> Self
+    where
+        S: Fn() -> io::Result<()> + Send + Sync + 'static,
+    {
+        let state = Mutex::new(State::default());
+        let shared = Shared { name, tasks, permits, sync: Box::new(sync), state };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Asks for a sync that begins after this call; `done` hears of it.
+    pub(crate) fn request(&self, done: OnSynced) {
+        let start = {
+            let mut state = self.shared.lock();
+            state.waiting.push(done);
+            !std::mem::replace(&mut state.running, true)
+        };
+        if start {
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.critical(self.shared.name, shared.run()).detach();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self: Arc<Self>) {
+        loop {
+            let waiting = {
+                let mut state = self.lock();
+                if state.waiting.is_empty() {
+                    state.running = false;
+                    return;
+                }
+                std::mem::take(&mut state.waiting)
+            };
+            let permit = self.permits.acquire().await;
+            let shared = Arc::clone(&self);
+            let outcome = self.tasks.blocking(self.name, move || (shared.sync)()).await;
+            drop(permit);
+            let outcome = outcome.map_err(Arc::new);
+            for done in waiting {
+                done(outcome.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_made_during_a_sync_share_the_next_one() {
+        let syncs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&syncs);
+        let permits = Arc::new(Semaphore::new(1));
+        let hold = Arc::clone(&permits).acquire_owned().await.unwrap();
+        let commit = GroupCommit::new("test", Tasks::real(), permits, move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        let mut answers = Vec::new();
+        for _ in 0..10 {
+            let (done, answer) = tokio::sync::oneshot::channel();
+            commit.request(Box::new(move |outcome| {
+                done.send(outcome.is_ok()).unwrap();
+            }));
+            answers.push(answer);
+            tokio::task::yield_now().await;
+        }
+        drop(hold);
+        for answer in answers {
+            assert!(answer.await.unwrap());
+        }
+        assert!(syncs.load(Ordering::SeqCst) <= 2, "ten requests need at most two syncs");
+    }
+}

@@ -1,0 +1,67 @@
+//! Limits and timings of replication, each with its reason.
+
+use std::time::Duration;
+
+/// How often a leader asserts itself to idle followers.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);
+
+/// Shortest silence after which a follower campaigns.
+pub const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+
+/// Longest such silence; also the leader's lease, so it bounds both failover and how long a
+/// cut-off leader takes writes that it cannot commit.
+pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(800);
+
+/// How often the shared ticker looks at the groups.
+pub const TICK: Duration = Duration::from_millis(25);
+
+/// An append stream whose oldest request has no answer for this long ends itself: openraft sets no
+/// time limit, and a hung stream would stall the follower and retention for ever.
+pub const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Appends in flight in one stream.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes in flight in one stream.
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
+
+/// Bytes of entries in one append; a single larger entry goes alone.
+pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+
+/// Frames waiting to go out on one link.
+pub const LINK_QUEUE_FRAMES: usize = 1_024;
+
+/// Appends a receiver handles at once on one link before it stops reading it.
+pub const LINK_APPENDS_PARKED_MAX: usize = 1_024;
+
+/// Wait before a lost link is made again: first and longest.
+pub const LINK_RETRY_MIN: Duration = Duration::from_millis(20);
+/// See [`LINK_RETRY_MIN`].
+pub const LINK_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How long a vote, transfer or snapshot call may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Files synced at the same time.
+pub const SYNCS_IN_PARALLEL: usize = 16;
+
+/// Proposals that wait in openraft's own channel for one group.
+pub const API_CHANNEL: u64 = 1_024;
+
+/// Metadata entries after which its state is written as a snapshot.
+pub const SNAPSHOT_AFTER_ENTRIES: u64 = 5_000;
+
+/// Metadata entries kept behind a snapshot, for followers that lag a little.
+pub const ENTRIES_KEPT_BEHIND_SNAPSHOT: u64 = 1_000;
+
+/// Producers remembered per partition; the longest unseen goes first.
+pub const PRODUCERS_MAX: usize = 10_000;
+
+/// Batches remembered per producer, the most a producer may have in flight (Kafka's rule).
+pub const PRODUCER_BATCHES: usize = 5;
+
+/// A producer is forgotten when it appended nothing for this long by the frames' append times.
+pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Largest encoded snapshot of a group.
+pub const SNAPSHOT_BYTES_MAX: usize = 16 << 20;

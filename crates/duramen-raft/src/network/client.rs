@@ -1,0 +1,292 @@
+//! openraft's network traits, on top of links.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use duramen_proto::internal as pb;
+use duramen_types::{NodeId, ReplicaId};
+use futures::{FutureExt as _, Stream, StreamExt as _};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use super::append_stream::pipelined;
+use super::link::{Link, LinkError};
+use super::links::Links;
+use crate::limits;
+use crate::types::{GroupId, RaftNodeId, Snapshot, TypeConfig, Vote};
+use crate::wire;
+
+/// Which node holds which replica of a group.
+pub(crate) type Members = Arc<RwLock<BTreeMap<ReplicaId, NodeId>>>;
+
+pub(super) fn unreachable(reason: &str) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(reason))
+}
+
+/// Makes the network clients of one group.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupNetworkFactory {
+    links: Arc<Links>,
+    group: GroupId,
+    replica: ReplicaId,
+    members: Members,
+}
+
+impl GroupNetworkFactory {
+    pub(crate) const fn new(
+        links: Arc<Links>,
+        group: GroupId,
+        replica: ReplicaId,
+        members: Members,
+    ) -> Self {
+        Self { links, group, replica, members }
+    }
+
+    fn client(&self, target: RaftNodeId, heartbeat: bool) -> GroupNetwork {
+        let to = ReplicaId::new(target);
+        let target = Target { group: self.group, from: self.replica, to };
+        let links = Arc::clone(&self.links);
+        GroupNetwork { links, members: Arc::clone(&self.members), target, heartbeat }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for GroupNetworkFactory {
+    type Network = GroupNetwork;
+
+    async fn new_client(&mut self, target: RaftNodeId, _node: &()) -> GroupNetwork {
+        self.client(target, false)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: RaftNodeId, _node: &()) -> GroupNetwork {
+        self.client(target, true)
+    }
+}
+
+/// One replica as seen from another one of its group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    group: GroupId,
+    from: ReplicaId,
+    to: ReplicaId,
+}
+
+impl Target {
+    fn address(&self) -> pb::GroupAddress {
+        wire::group_to_wire(self.group, self.from.get(), self.to.get())
+    }
+
+    /// An append on the wire, and its bytes of payload.
+    pub(super) fn append_message(
+        &self,
+        seq: u64,
+        request: &AppendEntriesRequest<TypeConfig>,
+    ) -> (pb::AppendRequest, usize) {
+        let frames = request.entries.iter().filter_map(|entry| entry.frame.as_ref());
+        let entries: Vec<_> = frames.map(wire::frame_to_wire).collect();
+        let bytes = entries.iter().map(|entry| entry.payload.len()).sum();
+        let message = pb::AppendRequest {
+            stream: 0,
+            seq,
+            group: Some(self.address()),
+            vote: Some(wire::vote_to_wire(&request.vote)),
+            prev_log_id: request.prev_log_id.map(wire::log_id_to_wire),
+            leader_commit: request.leader_commit.map(wire::log_id_to_wire),
+            entries,
+        };
+        (message, bytes)
+    }
+}
+
+/// Reaches one replica of a group.
+#[derive(Debug)]
+pub(crate) struct GroupNetwork {
+    links: Arc<Links>,
+    members: Members,
+    target: Target,
+    heartbeat: bool,
+}
+
+impl GroupNetwork {
+    fn link(&self, class: pb::LinkClass) -> Result<Arc<Link>, RPCError<TypeConfig>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let node = members
+            .get(&self.target.to)
+            .copied()
+            .ok_or_else(|| unreachable("the replica's node is not known here"))?;
+        self.links.get(node, class).ok_or_else(|| unreachable("the node's address is not known"))
+    }
+
+    async fn call(
+        &self,
+        call: pb::raft_call::Call,
+    ) -> Result<pb::raft_reply::Reply, RPCError<TypeConfig>> {
+        let link = self.link(pb::LinkClass::Urgent)?;
+        let reply = link.call(self.target.address(), call);
+        let reply = tokio::time::timeout(limits::CALL_TIMEOUT, reply)
+            .await
+            .map_err(|_| unreachable("the replica did not answer in time"))?
+            .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        match reply.reply {
+            Some(pb::raft_reply::Reply::Refused(reason)) => Err(unreachable(&reason)),
+            Some(reply) => Ok(reply),
+            None => Err(unreachable("the replica sent an empty answer")),
+        }
+    }
+
+    async fn vote_call(
+        &self,
+        call: pb::raft_call::Call,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        match self.call(call).await? {
+            pb::raft_reply::Reply::Vote(reply) => wire::vote_reply_from_wire(reply)
+                .map_err(|error| RPCError::Unreachable(Unreachable::new(&error))),
+            _ => Err(unreachable("the replica answered something else")),
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let link = self.link(pb::LinkClass::Urgent)?;
+        let heartbeat = pb::Heartbeat {
+            group: Some(self.target.address()),
+            vote: Some(wire::vote_to_wire(&request.vote)),
+            prev_log_id: request.prev_log_id.map(wire::log_id_to_wire),
+            leader_commit: request.leader_commit.map(wire::log_id_to_wire),
+        };
+        let down = |error: LinkError| RPCError::Unreachable(Unreachable::new(&error));
+        let result = link.heartbeat(heartbeat).await.map_err(down)?;
+        match wire::append_result_from_wire(Some(result)) {
+            Ok(wire::AppendAnswer::Raft(response)) => Ok(response),
+            Ok(wire::AppendAnswer::Refused(reason)) => Err(unreachable(&reason)),
+            Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        }
+    }
+}
+
+type AppendStream<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
+
+impl RaftNetworkV2<TypeConfig> for GroupNetwork {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let once = futures::stream::iter([request]);
+        let mut answers = self.stream_append(once, option).await?;
+        let answer = answers.next().await.ok_or_else(|| unreachable("no answer"))??;
+        Ok(answer.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        mut input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<'s, Result<AppendStream<'s>, RPCError<TypeConfig>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+    {
+        if self.heartbeat {
+            let beats = async move {
+                let Some(request) = input.next().await else {
+                    return Ok(futures::stream::empty().boxed());
+                };
+                let prev = request.prev_log_id;
+                let response = self.heartbeat(request).await?;
+                if matches!(response, AppendEntriesResponse::Conflict) && prev.is_none() {
+                    return Err(unreachable("the follower answered nonsense"));
+                }
+                let result = response.into_stream_result(prev, prev);
+                Ok(futures::stream::iter([Ok(result)]).boxed())
+            };
+            return beats.boxed();
+        }
+        let opened = async move {
+            let link = self.link(pb::LinkClass::Bulk)?;
+            Ok(pipelined(self.target, link, input).boxed())
+        };
+        opened.boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.vote_call(pb::raft_call::Call::Vote(wire::vote_call_to_wire(&request))).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.vote_call(pb::raft_call::Call::PreVote(wire::vote_call_to_wire(&request))).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let call = pb::raft_call::Call::Snapshot(pb::SnapshotCall {
+            vote: Some(wire::vote_to_wire(&vote)),
+            last_log_id: snapshot.meta.last_log_id.map(wire::log_id_to_wire),
+            membership: Some(wire::membership_to_wire(&snapshot.meta.last_membership)),
+            data: snapshot.snapshot,
+        });
+        let reply = tokio::select! {
+            biased;
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+            reply = self.call(call) => reply.map_err(StreamingError::from)?,
+        };
+        let pb::raft_reply::Reply::Snapshot(reply) = reply else {
+            return Err(unreachable("the replica answered something else").into());
+        };
+        let vote = wire::vote_from_wire(reply.vote)
+            .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        Ok(SnapshotResponse::new(vote))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        use pb::transfer_reply::Result as Wire;
+        let call = pb::raft_call::Call::Transfer(pb::TransferCall {
+            from_leader: Some(wire::vote_to_wire(request.from_leader())),
+            to: *request.to_node_id(),
+            last_log_id: request.last_log_id().copied().map(wire::log_id_to_wire),
+        });
+        let pb::raft_reply::Reply::Transfer(reply) = self.call(call).await? else {
+            return Err(unreachable("the replica answered something else"));
+        };
+        match reply.result {
+            Some(Wire::Accepted(_)) => Ok(Ok(())),
+            Some(Wire::VoteChanged(vote)) => {
+                let actual = wire::vote_from_wire(Some(vote))
+                    .map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+                let expected = *request.from_leader();
+                Ok(Err(TransferLeaderError::VoteChanged { expected, actual }))
+            }
+            Some(Wire::NotFlushed(state)) => Ok(Err(TransferLeaderError::LogNotFlushed {
+                expected: request.last_log_id().copied(),
+                actual: state.flushed.map(wire::log_id_from_wire),
+            })),
+            None => Err(unreachable("the replica sent an empty answer")),
+        }
+    }
+}
