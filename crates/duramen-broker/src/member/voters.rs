@@ -22,13 +22,17 @@ pub(super) async fn run(member: &Member) {
         if group.serving_term().is_none() {
             continue;
         }
-        let current = {
-            let state = member.metadata().state();
-            state.nodes().map(|node| node.incarnation).collect()
-        };
         let members = group.membership();
+        let nodes = {
+            let state = member.metadata().state();
+            let replaced = members.voters.iter().filter(|id| state.is_retired(**id));
+            Nodes {
+                current: state.nodes().map(|node| node.incarnation).collect(),
+                replaced: replaced.copied().collect(),
+            }
+        };
         let lag: BTreeMap<_, _> = group.lag().into_iter().collect();
-        let Some(voters) = target(&members, &current, &lag) else { continue };
+        let Some(voters) = target(&members, &nodes, &lag) else { continue };
         match group.change_voters(&voters).await {
             Ok(()) => tracing::info!(?voters, "the voters of the metadata group changed"),
             Err(error) => tracing::warn!(
@@ -39,17 +43,28 @@ pub(super) async fn run(member: &Member) {
     }
 }
 
+/// Incarnations as the metadata has them.
+#[derive(Debug, Default)]
+struct Nodes {
+    /// The registered ones.
+    current: BTreeSet<ReplicaId>,
+    /// Voters whose node has a later incarnation. A voter that is neither has only not registered
+    /// yet.
+    replaced: BTreeSet<ReplicaId>,
+}
+
 /// The voters as they should be, or `None` if they are that already or nothing can be done yet.
 fn target(
     members: &GroupMembers,
-    current: &BTreeSet<ReplicaId>,
+    nodes: &Nodes,
     lag: &BTreeMap<ReplicaId, Option<u64>>,
 ) -> Option<BTreeSet<ReplicaId>> {
     let caught_up =
         |replica: &ReplicaId| lag.get(replica).is_some_and(|lag| lag.is_some_and(|n| n <= LAG_MAX));
-    let kept: BTreeSet<_> = members.voters.intersection(current).copied().collect();
-    let candidates = members.learners.iter().filter(|id| current.contains(*id) && caught_up(id));
-    let available = current.len().min(limits::METADATA_VOTERS_MAX);
+    let kept: BTreeSet<_> = members.voters.difference(&nodes.replaced).copied().collect();
+    let candidates = members.learners.iter().filter(|id| nodes.current.contains(*id) && caught_up(id));
+    let known = nodes.current.union(&kept).count();
+    let available = known.min(limits::METADATA_VOTERS_MAX);
     let wanted = if available.is_multiple_of(2) { available.saturating_sub(1) } else { available };
     let mut voters = kept;
     for candidate in candidates {
@@ -75,27 +90,38 @@ mod tests {
         ids.iter().map(|(id, lag)| (ReplicaId::new(*id), *lag)).collect()
     }
 
+    fn nodes(current: &[u64], replaced: &[u64]) -> Nodes {
+        Nodes { current: ids(current), replaced: ids(replaced) }
+    }
+
     #[test]
     fn a_replaced_voter_goes_when_its_successor_is_caught_up() {
         let members = GroupMembers { voters: ids(&[1, 2, 3]), learners: ids(&[9]) };
-        let current = ids(&[9, 2, 3]);
-        assert_eq!(target(&members, &current, &lags(&[(9, None)])), None);
-        assert_eq!(target(&members, &current, &lags(&[(9, Some(3))])), Some(ids(&[2, 3, 9])));
+        let nodes = nodes(&[9, 2, 3], &[1]);
+        assert_eq!(target(&members, &nodes, &lags(&[(9, None)])), None);
+        assert_eq!(target(&members, &nodes, &lags(&[(9, Some(3))])), Some(ids(&[2, 3, 9])));
+    }
+
+    #[test]
+    fn a_voter_that_has_not_registered_yet_stays() {
+        let members = GroupMembers { voters: ids(&[1, 2, 3]), learners: ids(&[]) };
+        assert_eq!(target(&members, &nodes(&[1], &[]), &lags(&[])), None);
+        assert_eq!(target(&members, &nodes(&[1, 2], &[]), &lags(&[])), None);
     }
 
     #[test]
     fn voters_stay_odd_and_at_most_five() {
         let members = GroupMembers { voters: ids(&[1, 2, 3]), learners: ids(&[4]) };
         let caught_up = lags(&[(4, Some(0)), (5, Some(0)), (6, Some(0))]);
-        assert_eq!(target(&members, &ids(&[1, 2, 3, 4]), &caught_up), None);
+        assert_eq!(target(&members, &nodes(&[1, 2, 3, 4], &[]), &caught_up), None);
         let members = GroupMembers { voters: ids(&[1, 2, 3]), learners: ids(&[4, 5, 6]) };
-        let all = ids(&[1, 2, 3, 4, 5, 6]);
+        let all = nodes(&[1, 2, 3, 4, 5, 6], &[]);
         assert_eq!(target(&members, &all, &caught_up), Some(ids(&[1, 2, 3, 4, 5])));
     }
 
     #[test]
     fn a_settled_group_is_left_alone() {
         let members = GroupMembers { voters: ids(&[1, 2, 3]), learners: ids(&[]) };
-        assert_eq!(target(&members, &ids(&[1, 2, 3]), &lags(&[])), None);
+        assert_eq!(target(&members, &nodes(&[1, 2, 3], &[]), &lags(&[])), None);
     }
 }
