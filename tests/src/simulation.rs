@@ -152,7 +152,10 @@ async fn client(scenario: Scenario, shared: Shared) -> Result<(), SimError> {
     let disk = SimDisk::new(scenario.seed);
     let env = Env::sim(scenario.seed, &disk, Arc::new(TokioClock::new(EPOCH)));
     let client = connect(&env).await?;
-    note(&shared, "connected");
+    while client.admin().describe_cluster().await?.nodes.len() < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    note(&shared, "three nodes");
     let topic = NewTopic::new(TOPIC).partitions(scenario.partitions).replication_factor(3);
     let topic = client.admin().create_topic(topic).await?;
     note(&shared, format_args!("created {}", topic.id));
