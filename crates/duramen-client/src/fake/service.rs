@@ -124,9 +124,11 @@ impl FakeNode {
         let mut end = next;
         for batch in &partition.batches {
             let after = batch.header().next_offset().get();
-            let full = !bytes.is_empty() && (bytes.len() + batch.bytes().len()) as u64 > max_bytes;
-            if after <= next || full {
+            if after <= next {
                 continue;
+            }
+            if !bytes.is_empty() && (bytes.len() + batch.bytes().len()) as u64 > max_bytes {
+                break;
             }
             bytes.extend_from_slice(batch.bytes());
             end = after;
