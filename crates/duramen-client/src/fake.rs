@@ -42,7 +42,7 @@ pub(crate) enum Fault {
 }
 
 /// What goes wrong with one fetch stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum FetchFault {
     /// It ends after so many answers.
     End(u32),
@@ -52,6 +52,8 @@ pub(crate) enum FetchFault {
     Corrupt(u32),
     /// Its first answer begins with the first batch, whatever was asked for.
     Earlier,
+    /// It opens once there is a permit.
+    Hold(Arc<Semaphore>),
 }
 
 /// What a producer wrote last.

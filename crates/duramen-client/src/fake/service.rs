@@ -124,9 +124,11 @@ impl FakeNode {
         let mut end = next;
         for batch in &partition.batches {
             let after = batch.header().next_offset().get();
-            let full = !bytes.is_empty() && (bytes.len() + batch.bytes().len()) as u64 > max_bytes;
-            if after <= next || full {
+            if after <= next {
                 continue;
+            }
+            if !bytes.is_empty() && (bytes.len() + batch.bytes().len()) as u64 > max_bytes {
+                break;
             }
             bytes.extend_from_slice(batch.bytes());
             end = after;
@@ -161,10 +163,10 @@ impl FakeNode {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match fault {
-                Some(FetchFault::End(after)) if sent == after => return,
-                Some(FetchFault::Refuse(after, code)) if sent == after => {
-                    return fail(&answers, error(code)).await;
+            match &fault {
+                Some(FetchFault::End(after)) if sent == *after => return,
+                Some(FetchFault::Refuse(after, code)) if sent == *after => {
+                    return fail(&answers, error(*code)).await;
                 }
                 _ => {}
             }
@@ -173,7 +175,8 @@ impl FakeNode {
                 if matches!(fault, Some(FetchFault::Earlier)) && sent == 0 {
                     next = 0;
                 }
-                let mut answer = match self.read(&start, next, start.max_bytes.into()) {
+                let max_bytes = u64::from(start.max_bytes).min(credit.unsigned_abs());
+                let mut answer = match self.read(&start, next, max_bytes) {
                     Ok(answer) => answer,
                     Err(error) => return fail(&answers, error).await,
                 };
@@ -183,7 +186,7 @@ impl FakeNode {
                     credit -= i64::try_from(bytes.len()).unwrap();
                     next = answer.next_offset;
                     self.shared.lock().fetched_bytes += bytes.len() as u64;
-                    if matches!(fault, Some(FetchFault::Corrupt(after)) if sent == after) {
+                    if matches!(&fault, Some(FetchFault::Corrupt(after)) if sent == *after) {
                         let mut damaged = bytes.to_vec();
                         // The last byte of the last value.
                         let place = damaged.len() - 2;
@@ -339,6 +342,9 @@ impl LogService for FakeNode {
             state.fetch_streams += 1;
             state.fetch_faults.pop_front()
         };
+        if let Some(FetchFault::Hold(gate)) = &fault {
+            gate.acquire().await.unwrap().forget();
+        }
         let (answers, receiver) = mpsc::channel(1);
         let serving = self.clone().serve_fetch(request.into_inner(), answers, fault);
         self.env.tasks.connection("fake-fetch", serving);
