@@ -392,3 +392,6 @@ fn describe_node(node: v1::ClusterNode) -> NodeDescription {
         replicas: node.replicas,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects through the first seed that answers.
+    /// Connects through some seed that answers.
     ///
     /// # Errors
     /// [`ClientError::InvalidOption`]; [`ClientError::Timeout`] if no seed answers in time.

@@ -81,6 +81,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Cluster {
     pub(crate) fn new(env: Env, options: ClientOptions) -> Self {
+        // Clients begin with different nodes.
+        let begin = usize::try_from(env.random.below(1 << 16)).unwrap_or(0);
         Self {
             env,
             options,
@@ -88,7 +90,7 @@ impl Cluster {
             metadata_index: AtomicU64::new(0),
             nodes: Mutex::default(),
             streams: Mutex::default(),
-            preferred: AtomicUsize::new(0),
+            preferred: AtomicUsize::new(begin),
             refreshing: tokio::sync::Mutex::default(),
         }
     }

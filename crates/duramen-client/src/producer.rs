@@ -212,7 +212,7 @@ impl Producer {
         }
     }
 
-    /// Flushes and closes: later sends fail.
+    /// Flushes and closes, for all clones: later sends fail.
     ///
     /// # Errors
     /// What has put an end to this producer earlier.

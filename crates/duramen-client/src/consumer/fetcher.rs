@@ -76,14 +76,22 @@ impl Fetcher {
                 Stop::Other => return,
                 Stop::End => return self.slot.finish(session, None),
                 Stop::Failed(failure) => {
-                    if let Err(error) = self.recover(&mut progress, failure).await {
+                    let recovered = tokio::select! {
+                        recovered = self.recover(&mut progress, failure) => recovered,
+                        () = self.replaced(session) => return,
+                    };
+                    if let Err(error) = recovered {
                         return self.slot.finish(session, Some(error));
-                    }
-                    if self.slot.wanted(session) == Wanted::Other {
-                        return;
                     }
                 }
             }
+        }
+    }
+
+    /// Waits until the consumer wants another session.
+    async fn replaced(&self, session: Session) {
+        while self.slot.is_current(session) {
+            self.slot.changed().await;
         }
     }
 
@@ -95,7 +103,7 @@ impl Fetcher {
                 break free;
             }
             self.slot.changed().await;
-            if self.slot.wanted(progress.session) == Wanted::Other {
+            if !self.slot.is_current(progress.session) {
                 return Stop::Other;
             }
         };
@@ -118,7 +126,11 @@ impl Fetcher {
             client.fetch_stream(ReceiverStream::new(receiver)).await
         };
         let timeout = self.cluster.options.request_timeout / limits::ATTEMPTS_PER_CALL;
-        match tokio::time::timeout(timeout, opening).await {
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(timeout, opening) => opened,
+            () = self.replaced(progress.session) => return Stop::Other,
+        };
+        match opened {
             Ok(Ok(response)) => self.read(progress, &node, response.into_inner(), sender).await,
             Ok(Err(status)) => Stop::Failed(Failure::from_status(&status, node.address())),
             Err(_elapsed) => Stop::Failed(Failure::Lost(node.no_answer())),
@@ -149,21 +161,6 @@ impl Fetcher {
         // Bytes taken by the consumer, or fetched in vain, and not yet granted again.
         let mut due = 0;
         loop {
-            let answer = tokio::select! {
-                answer = answers.message() => Some(answer),
-                () = self.slot.changed() => None,
-            };
-            match answer {
-                None => {}
-                Some(Ok(Some(answer))) => match self.accept(progress, answer) {
-                    Ok(wasted) => due += wasted,
-                    Err(stop) => return stop,
-                },
-                Some(Ok(None)) => return Stop::Failed(Failure::Lost(node.stream_ended())),
-                Some(Err(status)) => {
-                    return Stop::Failed(Failure::from_status(&status, node.address()));
-                }
-            }
             match self.slot.wanted(progress.session) {
                 Wanted::Other => return Stop::Other,
                 Wanted::More(bytes) => due += bytes,
@@ -174,6 +171,20 @@ impl Fetcher {
                 // With a full queue there are grants on their way: this one goes with the next.
                 if grants.try_send(grant).is_ok() {
                     due = 0;
+                }
+            }
+            let answer = tokio::select! {
+                answer = answers.message() => answer,
+                () = self.slot.changed() => continue,
+            };
+            match answer {
+                Ok(Some(answer)) => match self.accept(progress, answer) {
+                    Ok(wasted) => due += wasted,
+                    Err(stop) => return stop,
+                },
+                Ok(None) => return Stop::Failed(Failure::Lost(node.stream_ended())),
+                Err(status) => {
+                    return Stop::Failed(Failure::from_status(&status, node.address()));
                 }
             }
         }

@@ -22,7 +22,8 @@ pub(super) struct Slot {
     partition: PartitionId,
     end: Option<Offset>,
     state: Mutex<State>,
-    /// Tells the fetcher of a new session and of bytes taken.
+    /// Tells the fetcher of a new session and of bytes taken. Whoever is told must look at the
+    /// state before waiting again, since one waiter may use up what another waits for.
     changed: Notify,
     /// Tells the consumer.
     waker: Arc<AtomicWaker>,
@@ -206,6 +207,11 @@ impl Slot {
         } else {
             Wanted::Other
         }
+    }
+
+    /// Whether the session is still the one wanted; the bytes taken stay counted.
+    pub(super) fn is_current(&self, session: Session) -> bool {
+        self.lock().session.number == session.number
     }
 
     /// Begins the count of bytes taken anew and gives the bytes that still wait.

@@ -175,3 +175,6 @@ impl Settled {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;
