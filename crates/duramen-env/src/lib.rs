@@ -71,3 +71,22 @@ impl Env {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use duramen_types::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn simulated_worlds_of_one_seed_draw_alike_and_share_their_disk() {
+        let disk = SimDisk::new(1);
+        let world = || Env::sim(7, &disk, Arc::new(SimClock::new(Timestamp::EPOCH)));
+        let (one, other) = (world(), world());
+        assert_eq!(one.random.next_u64(), other.random.next_u64());
+        assert_eq!(one.clock.now(), other.clock.now());
+        one.disk.create_dir_all("data".as_ref()).unwrap();
+        assert!(other.disk.exists("data".as_ref()).unwrap());
+        assert!(one.tasks.is_inline());
+    }
+}

@@ -28,11 +28,14 @@ mod log;
 mod meta;
 mod options;
 mod recovery;
+mod report;
 mod scan;
 mod segment;
 mod sparse;
 mod start;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod window;
 mod write_path;
@@ -42,7 +45,7 @@ pub use frame::{Frame, FrameHeader, FrameKind, NewFrame};
 pub use limits::{CANONICAL_HEADER_BYTES, FRAME_OVERHEAD_BYTES, STATE_BYTES_MAX};
 pub use log::{Appended, Log};
 pub use options::{LogIdentity, LogOptions};
-pub use recovery::{DamagedRange, Recovery, TornTail};
+pub use report::{DamagedRange, Recovery, TornTail};
 pub use segment::SegmentInfo;
 pub use start::LogStart;
 pub use verify::{

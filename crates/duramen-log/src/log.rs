@@ -22,7 +22,7 @@ use crate::boundary::Boundary;
 use crate::error::LogError;
 use crate::meta::MetaFile;
 use crate::options::LogOptions;
-use crate::recovery::DamagedRange;
+use crate::report::DamagedRange;
 use crate::segment::{Segment, SegmentFile, SegmentInfo};
 use crate::start::LogStart;
 use crate::tail::TailCache;
@@ -164,8 +164,7 @@ impl Log {
     }
 
     /// Says that everything up to this index is committed: it is never truncated from now on, and
-    /// sealed segments wholly below may be mapped. A lower or unknown index changes nothing
-    /// beyond the log end.
+    /// sealed segments wholly below may be mapped. Counts up to the log end; never goes back.
     pub fn set_committed(&self, index: LogIndex) {
         let mut state = self.state();
         let end = index.saturating_add(1).min(state.end.index);

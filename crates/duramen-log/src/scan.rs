@@ -91,6 +91,7 @@ pub(crate) fn scan(request: ScanRequest, visit: &mut Visit<'_>) -> ScanOutcome {
         generation_before: 0,
         spacing: Spacing { bytes: request.spacing_bytes, landmark: false },
         adopt,
+        base_known: !adopt,
         position: summary.bytes,
         outcome: ScanOutcome {
             summary,
@@ -127,6 +128,8 @@ struct Scanner {
     spacing: Spacing,
     /// The next frame is taken as it is: what it should follow is damaged.
     adopt: bool,
+    /// The log before the segment is known.
+    base_known: bool,
     position: u64,
     outcome: ScanOutcome,
 }
@@ -189,7 +192,8 @@ impl Scanner {
             append_time: header.append_time,
         };
         self.outcome.summary.end = end;
-        if self.outcome.summary.is_empty() {
+        if !self.base_known {
+            self.base_known = true;
             self.outcome.summary.base = end;
         }
     }

@@ -8,7 +8,7 @@ use duramen_env::{Disk, OpenMode};
 use duramen_types::{LogIndex, Offset};
 
 use crate::boundary::Boundary;
-use crate::error::{FrameFault, OpenError};
+use crate::error::{ErrorKind, FrameFault, OpenError};
 use crate::frame::FrameHeader;
 use crate::limits::{INDEX_INTERVAL_BYTES, INFLIGHT_BYTES_MAX};
 use crate::meta;
@@ -32,6 +32,17 @@ pub enum VerifyError {
         #[source]
         source: io::Error,
     },
+}
+
+impl VerifyError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Open(error) => error.kind(),
+            Self::Io { .. } => ErrorKind::Fatal,
+        }
+    }
 }
 
 /// What a bad place in a log is.
@@ -228,8 +239,9 @@ impl Walk<'_> {
 
     /// The bad places at or above the log start, and what is missing at the end.
     fn problems(&self, start: LogIndex) -> Vec<Problem> {
-        let seen =
-            self.seen.iter().filter(|(_, spot, _)| spot.next.is_none_or(|next| next > start));
+        let seen = self.seen.iter().filter(|(_, spot, _)| {
+            spot.index >= start || spot.next.is_none_or(|next| next > start)
+        });
         let mut problems: Vec<Problem> = seen
             .map(|(first, spot, beyond)| {
                 let torn = !spot.unreadable

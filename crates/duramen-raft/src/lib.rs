@@ -40,7 +40,7 @@ pub use group::{Group, GroupStatus, ProposeError, Proposed};
 pub use hard_state::HardStateError;
 pub use host::{GroupOpenError, GroupSpec, HostError, RaftHost};
 pub use machine::{RestoreError, StateMachine};
-pub use membership::{ChangeError, ReplicaLag, TransferError};
+pub use membership::{ChangeError, GroupMembers, ReplicaLag, TransferError};
 pub use network::{LocalNode, PeerHandler};
 pub use partition::{FetchedBatches, TrimTarget};
 pub use producers::{BatchId, Check};

@@ -91,6 +91,15 @@ pub enum TransferError {
     Stopped,
 }
 
+/// The members of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMembers {
+    /// Replicas that vote.
+    pub voters: BTreeSet<ReplicaId>,
+    /// Replicas that only receive.
+    pub learners: BTreeSet<ReplicaId>,
+}
+
 /// How far one replica is, as its leader knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaLag {
@@ -107,20 +116,17 @@ type Answer =
     Result<ClientWriteResponse<TypeConfig>, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>;
 
 impl Group {
-    /// The voters by this replica's log, committed or not; of both sides while they change.
+    /// The members, as of the last membership entry in this replica's log, committed or not; the
+    /// voters of both sides while they change.
     #[must_use]
-    pub fn voters(&self) -> BTreeSet<ReplicaId> {
+    pub fn membership(&self) -> GroupMembers {
         let metrics = self.raft().server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().voter_ids().map(ReplicaId::new).collect()
-    }
-
-    /// The members that receive entries and do not vote, by this replica's log.
-    #[must_use]
-    pub fn learners(&self) -> BTreeSet<ReplicaId> {
-        let metrics = self.raft().server_metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().learner_ids().map(ReplicaId::new).collect()
+        let membership = metrics.membership_config.membership();
+        GroupMembers {
+            voters: membership.voter_ids().map(ReplicaId::new).collect(),
+            learners: membership.learner_ids().map(ReplicaId::new).collect(),
+        }
     }
 
     /// How far each member is, this replica included; `None` unless it leads.
@@ -138,6 +144,15 @@ impl Group {
             (ReplicaId::new(*id), ReplicaLag { matched, entries, silent_for })
         };
         metrics.replication.as_ref().map(|members| members.iter().map(lag).collect())
+    }
+
+    /// Entries that each member is behind this leader; `None` for one that never answered. Empty
+    /// if this replica does not lead. A member that is down keeps the lag it had: see
+    /// [`ReplicaLag::silent_for`].
+    #[must_use]
+    pub fn lag(&self) -> Vec<(ReplicaId, Option<u64>)> {
+        let members = self.replication().unwrap_or_default().into_iter();
+        members.map(|(id, lag)| (id, lag.matched.map(|_| lag.entries))).collect()
     }
 
     /// Makes a replica a learner: it receives the log from now on, in the background. Its node
@@ -185,7 +200,7 @@ impl Group {
         if to == self.replica() {
             return Ok(());
         }
-        if !self.voters().contains(&to) {
+        if !self.membership().voters.contains(&to) {
             return Err(TransferError::NotVoter { to });
         }
         let lag = self.replication().and_then(|members| members.get(&to).copied());

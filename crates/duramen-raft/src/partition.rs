@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use duramen_log::{Frame, FrameHeader, LogError, LogOptions, SegmentInfo};
 use duramen_types::{LogIndex, Offset, Timestamp};
+use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::group::Group;
 use crate::producers::{BatchId, Check};
@@ -130,6 +131,16 @@ impl Group {
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// How many voters have a committed entry on disk for sure, and how many voters there are.
+    #[must_use]
+    pub fn quorum(&self) -> (u32, u32) {
+        let metrics = self.raft().server_metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().voter_ids().count();
+        let voters = u32::try_from(voters).unwrap_or(u32::MAX);
+        (voters / 2 + 1, voters)
     }
 
     /// Index and chain hash of the log's last entry; two replicas with the same pair have the same

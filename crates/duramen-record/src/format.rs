@@ -256,6 +256,27 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: Term) -> Resul
     Ok(())
 }
 
+/// Gives a whole batch another idempotence triple and the checksum that goes with it: only for its
+/// producer, and only while the batch cannot have been appended under the old one.
+///
+/// # Errors
+/// [`BuildError::ProducerRange`] for a stamp beyond the signed fields, [`BuildError::Empty`] if
+/// `batch` is not even a header; nothing is written then.
+pub fn restamp_producer(batch: &mut [u8], producer: ProducerStamp) -> Result<(), BuildError> {
+    let (id, epoch, sequence) = producer_fields(Some(producer))?;
+    let Some((header, _)) = batch.split_first_chunk_mut::<HEADER_BYTES>() else {
+        return Err(BuildError::Empty);
+    };
+    header[43..51].copy_from_slice(&id.to_be_bytes());
+    header[51..53].copy_from_slice(&epoch.to_be_bytes());
+    header[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = checksum(batch);
+    if let Some(place) = batch.get_mut(CHECKED_FROM - 4..CHECKED_FROM) {
+        place.copy_from_slice(&crc.to_be_bytes());
+    }
+    Ok(())
+}
+
 /// The signed producer fields; -1 each for none.
 fn producer_fields(producer: Option<ProducerStamp>) -> Result<(i64, i16, i32), BuildError> {
     let Some(stamp) = producer else { return Ok((-1, -1, -1)) };

@@ -75,6 +75,16 @@ pub struct Records<'a> {
     failed: bool,
 }
 
+/// A place in a walk over records, without the borrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsCursor {
+    /// Bytes of the payload after it.
+    left: usize,
+    index: u32,
+    delta_min: u32,
+    failed: bool,
+}
+
 impl<'a> Records<'a> {
     pub(crate) fn new(header: &BatchHeader, payload: &'a [u8]) -> Self {
         let append_time = header.attributes.is_log_append_time().then_some(header.max_timestamp);
@@ -100,6 +110,29 @@ impl<'a> Records<'a> {
             record?;
         }
         Ok(())
+    }
+
+    /// The place before the next record, for [`resume`](Self::resume).
+    #[must_use]
+    pub const fn cursor(&self) -> RecordsCursor {
+        RecordsCursor {
+            left: self.rest.len(),
+            index: self.index,
+            delta_min: self.delta_min,
+            failed: self.failed,
+        }
+    }
+
+    /// Goes on at a place in the same payload; a place that it does not have ends the walk.
+    #[must_use]
+    pub fn resume(mut self, cursor: RecordsCursor) -> Self {
+        let skip = self.rest.len().checked_sub(cursor.left);
+        let rest = skip.and_then(|skip| self.rest.get(skip..));
+        self.failed = cursor.failed || rest.is_none();
+        self.rest = rest.unwrap_or_default();
+        self.index = cursor.index;
+        self.delta_min = cursor.delta_min;
+        self
     }
 
     fn step(&mut self) -> Result<RecordView<'a>, BatchError> {

@@ -113,7 +113,7 @@ impl Active {
         if end <= self.allocated {
             return Ok(());
         }
-        let extent = self.extent.clamp(options.extent_bytes_min, options.extent_bytes_max);
+        let extent = self.extent.max(options.extent_bytes_min).min(options.extent_bytes_max);
         let wish = self.allocated.saturating_add(extent).min(options.segment_bytes).max(end);
         let granted = match self.handle.allocate(self.allocated, wish - self.allocated) {
             Ok(()) => wish,
@@ -163,7 +163,8 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::NotNext`], [`LogError::BadFrame`], [`LogError::TooLarge`],
-    /// [`LogError::EndLost`] and [`LogError::Full`] change nothing; any other one poisons the log.
+    /// [`LogError::EndLost`], [`LogError::Full`] and an [`LogError::Io`] that says "make room"
+    /// change nothing; any other one poisons the log.
     pub fn append(&self, frames: &[NewFrame]) -> Result<Appended, LogError> {
         self.append_with(frames, |end, frame: &NewFrame| {
             expect_next(end, frame.index)?;

@@ -8,7 +8,7 @@ use duramen_types::LogIndex;
 use super::State;
 use crate::error::{FrameFault, LogError};
 use crate::frame::FrameHeader;
-use crate::recovery::DamagedRange;
+use crate::report::DamagedRange;
 use crate::segment::{Segment, SegmentFile, SegmentId};
 use crate::sparse::{Target, seek};
 use crate::window::Window;

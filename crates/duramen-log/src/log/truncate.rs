@@ -14,7 +14,7 @@ use crate::boundary::Boundary;
 use crate::error::{FrameFault, LogError};
 use crate::format::meta::MetaRecord;
 use crate::limits::HEADER_CHUNK_BYTES;
-use crate::recovery::DamagedRange;
+use crate::report::DamagedRange;
 use crate::segment::{SegmentFile, Spacing, Summary};
 use crate::sparse::SparseEntry;
 use crate::window::Window;

@@ -25,6 +25,9 @@ pub trait PeerHandler: Send + Sync + 'static {
     /// Proposes a metadata command, if this node leads the metadata group.
     async fn propose(&self, request: pb::ProposeMetadataRequest) -> pb::ProposeMetadataResponse;
 
+    /// Says whether this node agrees, still, to the founding of a cluster that is under way.
+    async fn form(&self, request: pb::FormRequest) -> pb::FormResponse;
+
     /// Makes a node with a fresh incarnation a member of the metadata group.
     async fn join(&self, request: pb::JoinRequest) -> pb::JoinResponse;
 }
@@ -107,10 +110,14 @@ impl PeerService for PeerServer {
 
     async fn form(
         &self,
-        _request: Request<pb::FormRequest>,
+        request: Request<pb::FormRequest>,
     ) -> Result<Response<pb::FormResponse>, Status> {
-        let reason = "this node belongs to a cluster already".to_owned();
-        Ok(Response::new(pb::FormResponse { accepted: false, reason }))
+        let request = request.into_inner();
+        if self.check_cluster(&request.cluster_id).is_err() {
+            let reason = "this node belongs to another cluster".to_owned();
+            return Ok(Response::new(pb::FormResponse { accepted: false, reason }));
+        }
+        Ok(Response::new(self.handler.form(request).await))
     }
 
     async fn join(

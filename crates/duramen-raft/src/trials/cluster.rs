@@ -389,7 +389,7 @@ impl Cluster {
                     group.id(),
                     group.status(),
                     start.first_index,
-                    group.voters(),
+                    group.membership().voters,
                     group.replication(),
                 ));
             }

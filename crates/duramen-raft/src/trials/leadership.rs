@@ -22,7 +22,7 @@ fn a_removed_leader_finishes_its_removal_and_steps_down() {
         host.group(PARTITION).unwrap().change_voters(&wanted).await.unwrap();
     });
     let leader = cluster.leader_but(PARTITION, removed);
-    assert_eq!(cluster.group(leader, PARTITION).voters(), voters);
+    assert_eq!(cluster.group(leader, PARTITION).membership().voters, voters);
     cluster.write(30);
     let term = cluster.group(leader, PARTITION).status().term;
     // The removed one is not told, runs on, and must not disturb.
@@ -59,7 +59,7 @@ fn a_replica_moves_to_another_node() {
     cluster.call(leader, move |host| async move {
         host.group(PARTITION).unwrap().change_voters(&wanted).await.unwrap();
     });
-    assert_eq!(cluster.group(leader, PARTITION).voters(), voters);
+    assert_eq!(cluster.group(leader, PARTITION).membership().voters, voters);
     let gone = replica(leaving, 1);
     cluster.call(leaving, move |host| async move {
         host.remove_replica(PARTITION, gone).await.unwrap();

@@ -204,6 +204,10 @@ impl PeerHandler for NoCalls {
         pb::ProposeMetadataResponse::default()
     }
 
+    async fn form(&self, _: pb::FormRequest) -> pb::FormResponse {
+        pb::FormResponse::default()
+    }
+
     async fn join(&self, _: pb::JoinRequest) -> pb::JoinResponse {
         pb::JoinResponse::default()
     }

@@ -171,7 +171,7 @@ fn a_new_learner_of_a_wholly_trimmed_log_gets_what_is_left() {
     });
     cluster.check(&[1, 2, 3, 4]);
     assert!(cluster.log_start(4, PARTITION) >= start);
-    assert!(cluster.group(4, PARTITION).learners().contains(&replica(4, 1)));
+    assert!(cluster.group(4, PARTITION).membership().learners.contains(&replica(4, 1)));
     cluster.write(30);
     cluster.check(&[1, 2, 3, 4]);
     let lag = cluster.group(leader, PARTITION).replication().unwrap()[&replica(4, 1)];

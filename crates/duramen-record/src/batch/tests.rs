@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    BatchBuilder, BuildError, ErrorKind, HeaderRef, ProducerStamp, RecordRef, record_bytes, stamp,
+    BatchBuilder, BuildError, ErrorKind, HeaderRef, ProducerStamp, RecordRef, record_bytes,
+    restamp_producer, stamp,
 };
 
 /// Written by kafka-python 3.0.12: three records, producer 4242, epoch 3, sequence 17.
@@ -188,6 +189,18 @@ fn a_stamp_moves_the_offsets_and_leaves_the_checksum_valid() {
 }
 
 #[test]
+fn another_producer_stamp_comes_with_its_checksum() {
+    let plain = build(&plain_records(), Compression::None, None).unwrap();
+    let mut batch = plain.to_vec();
+    restamp_producer(&mut batch, producer()).unwrap();
+    let direct = build(&plain_records(), Compression::None, Some(producer())).unwrap();
+    assert_eq!(batch, direct);
+    let beyond = ProducerStamp { epoch: ProducerEpoch::new(u16::MAX), ..producer() };
+    assert!(restamp_producer(&mut batch, beyond).is_err());
+    assert_eq!(batch, direct);
+}
+
+#[test]
 fn one_flipped_bit_after_the_crc_is_found() {
     for place in 21..PLAIN.len() {
         let mut batch = PLAIN.to_vec();
@@ -197,6 +210,19 @@ fn one_flipped_bit_after_the_crc_is_found() {
         let header = matches!(error, BatchError::BadField { .. });
         assert!(header || matches!(error, BatchError::BadChecksum { .. }), "{place}: {error}");
     }
+}
+
+#[test]
+fn a_walk_goes_on_from_its_cursor() {
+    let view = BatchView::parse(PLAIN).unwrap();
+    let payload = view.payload(LIMIT).unwrap();
+    let mut walk = view.records(&payload);
+    let first = walk.next().unwrap().unwrap();
+    let cursor = walk.cursor();
+    assert_eq!(first.offset, Offset::ZERO);
+    let rest: Vec<_> = view.records(&payload).resume(cursor).map(Result::unwrap).collect();
+    assert_eq!(rest.iter().map(|record| record.offset.get()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(view.records(&payload[30..]).resume(cursor).count(), 0);
 }
 
 #[test]

@@ -1,0 +1,240 @@
+//! Fetch: committed batches of one partition, from a position on, up to the high watermark.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use duramen_log::LogError;
+use duramen_raft::Progress;
+use duramen_record::split_batches;
+use duramen_types::{MetadataIndex, Offset, PartitionId, Term, Timestamp, TopicId};
+use tokio::time::Instant;
+
+use crate::authorize::{Caller, Operation, Resource};
+use crate::broker::Broker;
+use crate::error::BrokerError;
+use crate::limits;
+use crate::member::{Found, Member};
+use crate::metrics;
+use crate::partition::PartitionHandle;
+
+/// Where to read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// The record of this offset; at the high watermark: what comes next.
+    Offset(Offset),
+    /// The first record whose timestamp is at least this.
+    Timestamp(Timestamp),
+    /// The first record kept.
+    First,
+    /// This many records before the high watermark.
+    Last(u64),
+}
+
+/// A partition as a read names it.
+#[derive(Clone, Debug)]
+pub struct PartitionName {
+    /// The topic's name.
+    pub topic: String,
+    /// Its id; nil = whatever topic has the name.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Wait until this much of the metadata is known here.
+    pub metadata_index: MetadataIndex,
+}
+
+/// How much to read, and how long to wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FetchLimits {
+    /// Stop after about this many bytes; 0 = 1 MiB.
+    pub bytes_max: u64,
+    /// Wait until this many bytes are there; 0 = 1.
+    pub bytes_min: u64,
+    /// Wait this long; zero = not at all.
+    pub wait_max: Duration,
+}
+
+/// What a fetch gives.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The topic's id.
+    pub topic_id: TopicId,
+    /// The leader's term.
+    pub leader_epoch: Term,
+    /// First offset kept.
+    pub log_start_offset: Offset,
+    /// One past the last committed.
+    pub high_watermark: Offset,
+    /// Where the data begins: earlier records in the first batch are to be skipped.
+    pub start_offset: Offset,
+    /// One past the last record given.
+    pub next_offset: Offset,
+    /// Batches back to back, an item per log entry; empty if nothing came in time.
+    pub batches: Vec<Bytes>,
+}
+
+/// Where a position is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    /// The position's offset.
+    pub offset: Offset,
+    /// First offset kept.
+    pub log_start_offset: Offset,
+    /// One past the last committed.
+    pub high_watermark: Offset,
+    /// The leader's term.
+    pub leader_epoch: Term,
+}
+
+/// A partition that a caller reads: found, authorized, and led by this node.
+#[derive(Debug)]
+pub struct Reader {
+    handle: Arc<PartitionHandle>,
+    topic_id: TopicId,
+    term: Term,
+}
+
+impl Broker {
+    /// Opens a partition that this node leads for reading.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn reader(
+        &self,
+        caller: &Caller,
+        name: &PartitionName,
+    ) -> Result<Reader, BrokerError> {
+        let resource = Resource::Topic(&name.topic);
+        let member = self.admit_at(caller, Operation::Fetch, resource, name.metadata_index).await?;
+        let found = member.find(&name.topic, name.topic_id, name.partition)?;
+        Reader::open(member, &found)
+    }
+}
+
+impl Reader {
+    fn open(member: &Member, found: &Found) -> Result<Self, BrokerError> {
+        let handle = member.led(found)?;
+        let term = handle.group.serving_term().ok_or(BrokerError::NoLeader)?;
+        Ok(Self { handle, topic_id: found.id.topic, term })
+    }
+
+    /// The topic's id.
+    #[must_use]
+    pub const fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    /// Where a position is now.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn locate(&self, position: Position) -> Result<ListedOffset, BrokerError> {
+        self.check_leader()?;
+        let progress = self.progress();
+        let offset = match position {
+            Position::Offset(offset) => offset,
+            Position::First => progress.log_start_offset,
+            Position::Last(count) => {
+                progress.high_watermark.saturating_sub(count).max(progress.log_start_offset)
+            }
+            Position::Timestamp(time) => self.find(time, progress).await?,
+        };
+        Ok(ListedOffset {
+            offset,
+            log_start_offset: progress.log_start_offset,
+            high_watermark: progress.high_watermark,
+            leader_epoch: self.term,
+        })
+    }
+
+    async fn find(&self, time: Timestamp, progress: Progress) -> Result<Offset, BrokerError> {
+        let found = self.handle.group.find_timestamp(time).await.map_err(storage)?;
+        let Some((base_offset, batches)) = found else { return Ok(progress.high_watermark) };
+        for batch in split_batches(batches) {
+            let batch = batch?;
+            if batch.header().max_timestamp < time {
+                continue;
+            }
+            let payload = batch.payload(limits::DECOMPRESSED_BYTES_MAX)?;
+            for record in batch.records(&payload) {
+                let record = record?;
+                if record.timestamp >= time && record.offset >= progress.log_start_offset {
+                    return Ok(record.offset);
+                }
+            }
+        }
+        Ok(base_offset.max(progress.log_start_offset))
+    }
+
+    /// Reads from an offset on, waiting for records if there are none yet.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn fetch(&self, offset: Offset, wanted: FetchLimits) -> Result<Fetched, BrokerError> {
+        let bytes_max = match wanted.bytes_max {
+            0 => limits::FETCH_BYTES_DEFAULT,
+            bytes => bytes.min(limits::FETCH_BYTES_MAX),
+        };
+        let bytes_min = wanted.bytes_min.clamp(1, bytes_max);
+        let deadline = Instant::now() + wanted.wait_max.min(limits::FETCH_WAIT_MAX);
+        let mut progress = self.handle.group.progress();
+        loop {
+            self.check_leader()?;
+            let now = *progress.borrow_and_update();
+            self.check_range(offset, now)?;
+            let fetched = self.handle.group.read(offset, bytes_max).await.map_err(storage)?;
+            let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
+            let enough = bytes as u64 >= bytes_min;
+            if enough || Instant::now() >= deadline {
+                metrics::fetched(bytes);
+                return Ok(Fetched {
+                    topic_id: self.topic_id,
+                    leader_epoch: self.term,
+                    log_start_offset: now.log_start_offset,
+                    high_watermark: now.high_watermark,
+                    start_offset: offset,
+                    next_offset: fetched.next_offset,
+                    batches: fetched.batches,
+                });
+            }
+            // A change of leader shows as a change of progress or as the end of this wait.
+            let wait = deadline.min(Instant::now() + Duration::from_millis(500));
+            if let Ok(Err(_)) = tokio::time::timeout_at(wait, progress.changed()).await {
+                return Err(BrokerError::NoLeader);
+            }
+        }
+    }
+
+    fn check_range(&self, offset: Offset, now: Progress) -> Result<(), BrokerError> {
+        if offset < now.log_start_offset || offset > now.high_watermark {
+            return Err(BrokerError::OffsetOutOfRange {
+                offset,
+                log_start_offset: now.log_start_offset,
+                high_watermark: now.high_watermark,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_leader(&self) -> Result<(), BrokerError> {
+        // An elected leader of a later term would serve as well, but the caller's epoch changed.
+        if self.handle.group.serving_term() == Some(self.term) {
+            return Ok(());
+        }
+        Err(BrokerError::NoLeader)
+    }
+
+    fn progress(&self) -> Progress {
+        *self.handle.group.progress().borrow()
+    }
+}
+
+fn storage(error: LogError) -> BrokerError {
+    match error {
+        LogError::Corrupt { .. } | LogError::EndLost { .. } => {
+            BrokerError::CorruptReplica { reason: error.to_string() }
+        }
+        error => BrokerError::Storage { reason: error.to_string() },
+    }
+}

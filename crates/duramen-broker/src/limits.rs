@@ -1,0 +1,83 @@
+//! Limits and timings of the use cases, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes of batches that one produce request may carry.
+pub const PRODUCE_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes that one fetch may ask for.
+pub const FETCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Bytes that a fetch gives when it does not say.
+pub const FETCH_BYTES_DEFAULT: u64 = 1 << 20;
+
+/// How long a fetch may wait for records.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a produce may take when it does not say.
+pub const PRODUCE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How long a produce may take at most.
+pub const PRODUCE_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// Bytes of batches that may wait or be in flight in one partition; a producer that has more is
+/// told to slow down.
+pub const PARTITION_BYTES_MAX: usize = 64 << 20;
+
+/// Requests that may wait in one partition.
+pub const PARTITION_REQUESTS_MAX: usize = 8_192;
+
+/// Bytes that are gathered into one entry: per entry costs are fixed, so entries are big.
+pub const ENTRY_BYTES: usize = 1 << 20;
+
+/// Entries of one partition in flight; while they are, arriving batches gather into the next.
+pub const ENTRIES_IN_FLIGHT: usize = 4;
+
+/// What a client is told to wait when a partition is saturated.
+pub const OVERLOADED_RETRY: Duration = Duration::from_millis(50);
+
+/// What a client is told to wait when a leader is being elected.
+pub const NO_LEADER_RETRY: Duration = Duration::from_millis(100);
+
+/// How long a call waits for metadata that it names.
+pub const METADATA_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a metadata change is tried.
+pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the creation of a topic waits for its partitions to be formed.
+pub const FORM_WAIT: Duration = Duration::from_secs(5);
+
+/// Replicas opened at the same time.
+pub const OPENED_IN_PARALLEL: usize = 16;
+
+/// How often retention looks at the partitions that this node leads.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often the free space of the disk is looked at.
+pub const DISK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Free space below which no records are taken, so that a full node can still trim, elect and
+/// answer.
+pub const DISK_RESERVE_BYTES: u64 = 256 << 20;
+
+/// How often a node that waits for others asks them again.
+pub const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often it says what it waits for.
+pub const BOOTSTRAP_NOTICE: Duration = Duration::from_secs(5);
+
+/// How long one bootstrap call may take.
+pub const BOOTSTRAP_CALL: Duration = Duration::from_secs(2);
+
+/// How often the leader of the metadata group looks at who should vote.
+pub const VOTERS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Voters of the metadata group at most; all other nodes are learners.
+pub const METADATA_VOTERS_MAX: usize = 5;
+
+/// Producer ids taken from the metadata group at a time.
+pub const PRODUCER_BLOCK: u64 = 1_000;
+
+/// Bytes that a decompressed batch may have when the node must look inside.
+pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;

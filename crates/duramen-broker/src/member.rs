@@ -1,0 +1,224 @@
+//! A node that belongs to a running cluster: its replicas and what keeps them.
+
+mod disk;
+mod join;
+mod peers;
+mod reconcile;
+mod retention;
+mod voters;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use duramen_env::Env;
+use duramen_log::LogOptions;
+use duramen_metadata::{Node, Topic, TopicConfig};
+use duramen_raft::{GroupId, RaftHost};
+use duramen_types::{NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
+use tonic::service::Routes;
+
+use crate::broker::{Broker, NodeError, StartOptions};
+use crate::error::BrokerError;
+use crate::metadata::{MetadataCopy, MetadataWriter};
+use crate::partition::PartitionHandle;
+use crate::producer_ids::ProducerIds;
+
+/// How the log of the metadata group behaves: small segments, since snapshots trim it.
+pub(crate) fn metadata_log() -> LogOptions {
+    LogOptions { segment_bytes: 16 << 20, ..LogOptions::default() }
+}
+
+/// How a partition's log behaves under its topic's configuration.
+pub(crate) fn partition_log(config: &TopicConfig) -> LogOptions {
+    LogOptions {
+        segment_bytes: config.segment_bytes,
+        segment_ms: config.segment_ms,
+        ..LogOptions::default()
+    }
+}
+
+/// A node that belongs to a running cluster.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) env: Env,
+    pub(crate) host: Arc<RaftHost>,
+    pub(crate) writer: MetadataWriter,
+    pub(crate) options: StartOptions,
+    pub(crate) producer_ids: ProducerIds,
+    partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionHandle>>>,
+    /// Replicas that take no part, and why.
+    problems: RwLock<BTreeMap<TopicPartition, String>>,
+    registered: AtomicBool,
+}
+
+/// A partition as a call names it, found.
+pub(crate) struct Found {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) id: TopicPartition,
+}
+
+impl Member {
+    pub(crate) fn new(
+        env: Env,
+        host: Arc<RaftHost>,
+        writer: MetadataWriter,
+        options: StartOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            env,
+            host,
+            producer_ids: ProducerIds::new(writer.clone()),
+            writer,
+            options,
+            partitions: RwLock::new(BTreeMap::new()),
+            problems: RwLock::new(BTreeMap::new()),
+            registered: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn metadata(&self) -> &MetadataCopy {
+        &self.writer.copy
+    }
+
+    /// Whether the cluster's metadata names this node as it is.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Relaxed)
+    }
+
+    /// This node as the metadata is to name it.
+    fn node(&self) -> Node {
+        let local = self.host.local();
+        Node {
+            id: local.node,
+            incarnation: local.incarnation,
+            client_address: self.options.client_address.clone(),
+            peer_address: self.options.peer_address.clone(),
+            http_address: self.options.http_address.clone(),
+            rack: self.options.rack.clone(),
+            version: self.options.version.clone(),
+        }
+    }
+
+    pub(crate) fn peer_routes(self: &Arc<Self>) -> Routes {
+        let handler = peers::Handler::new(Arc::clone(self));
+        Routes::new(self.host.peer_service(Arc::new(handler)))
+    }
+
+    /// Keeps the node a working member; returns only when it cannot go on.
+    pub(crate) async fn keep(self: &Arc<Self>, broker: &Broker) -> Result<(), NodeError> {
+        tokio::select! {
+            biased;
+            failed = join::run(self, broker) => failed,
+            () = reconcile::run(self) => Ok(()),
+            () = retention::run(self) => Ok(()),
+            () = disk::run(self) => Ok(()),
+            () = voters::run(self) => Ok(()),
+        }
+    }
+
+    /// Stops all replicas, cleanly.
+    pub(crate) async fn shutdown(&self) {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.host.shutdown().await;
+    }
+
+    /// Finds the topic that a call names; an id that is not nil must be the topic's own.
+    pub(crate) fn find_topic(&self, name: &str, id: TopicId) -> Result<Arc<Topic>, BrokerError> {
+        let state = self.metadata().state();
+        let topic =
+            if name.is_empty() && !id.is_nil() { state.topic_by_id(id) } else { state.topic(name) };
+        let topic =
+            topic.ok_or_else(|| BrokerError::UnknownTopic { name: name.to_owned() })?.clone();
+        if !id.is_nil() && topic.id != id {
+            return Err(BrokerError::TopicReplaced { name: name.to_owned(), current: topic.id });
+        }
+        Ok(topic)
+    }
+
+    /// Finds the partition that a call names.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        id: TopicId,
+        partition: PartitionId,
+    ) -> Result<Found, BrokerError> {
+        let topic = self.find_topic(name, id)?;
+        if topic.partition(partition).is_none() {
+            let (name, partitions) = (topic.name.clone(), topic.partitions.len());
+            return Err(BrokerError::UnknownPartition { name, partition, partitions });
+        }
+        let id = TopicPartition { topic: topic.id, partition };
+        Ok(Found { topic, id })
+    }
+
+    /// This node's replica of a partition, if it takes part.
+    pub(crate) fn partition(&self, id: TopicPartition) -> Option<Arc<PartitionHandle>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<(TopicPartition, Arc<PartitionHandle>)> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|(id, handle)| (*id, Arc::clone(handle))).collect()
+    }
+
+    pub(crate) fn problem(&self, id: TopicPartition) -> Option<String> {
+        self.problems.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    pub(crate) fn problem_count(&self) -> usize {
+        self.problems.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// This node's replica of a partition, if it leads and may serve; otherwise an error that says
+    /// where to go.
+    pub(crate) fn led(&self, found: &Found) -> Result<Arc<PartitionHandle>, BrokerError> {
+        let Some(handle) = self.partition(found.id) else {
+            if let Some(reason) = self.problem(found.id) {
+                return Err(self
+                    .elsewhere(found)
+                    .unwrap_or(BrokerError::CorruptReplica { reason }));
+            }
+            return Err(self.elsewhere(found).unwrap_or(BrokerError::NoLeader));
+        };
+        if handle.group.serving_term().is_some() {
+            return Ok(handle);
+        }
+        let status = handle.group.status();
+        let leader = status.leader.filter(|_| !status.is_leader);
+        let Some(leader) = leader else { return Err(BrokerError::NoLeader) };
+        let node = self.node_of_replica(found, leader).map(Box::new);
+        Err(BrokerError::NotLeader { leader: node, leader_epoch: status.term })
+    }
+
+    fn node_of_replica(&self, found: &Found, replica: ReplicaId) -> Option<Node> {
+        let partition = found.topic.partition(found.id.partition)?;
+        let node = partition.replicas.iter().find(|held| held.id == replica)?.node;
+        self.metadata().state().node(node).cloned()
+    }
+
+    /// Where to ask when this node has no replica: another one that should have.
+    fn elsewhere(&self, found: &Found) -> Option<BrokerError> {
+        let own = self.host.local().node;
+        let partition = found.topic.partition(found.id.partition)?;
+        let others = partition.replicas.iter().filter(|replica| replica.node != own);
+        let mut nodes = others.map(|replica| replica.node);
+        let node = nodes.clone().find(|node| self.host.is_node_up(*node)).or(nodes.next())?;
+        let leader = self.metadata().state().node(node).cloned().map(Box::new);
+        Some(BrokerError::NotLeader { leader, leader_epoch: duramen_types::Term::ZERO })
+    }
+
+    /// The leader of a partition as this node knows it.
+    pub(crate) fn leader_of(&self, found: &Found) -> Option<(NodeId, duramen_types::Term)> {
+        let handle = self.partition(found.id)?;
+        let status = handle.group.status();
+        let node = self.node_of_replica(found, status.leader?)?;
+        Some((node.id, status.term))
+    }
+
+    /// The node that leads the metadata group, if known.
+    pub(crate) fn controller(&self) -> Option<NodeId> {
+        let leader = self.host.group(GroupId::Metadata)?.status().leader?;
+        self.metadata().state().node_of_incarnation(leader).map(|node| node.id)
+    }
+}

@@ -1,0 +1,94 @@
+//! A partition that this node has a replica of: the queue of produce requests and its owner.
+
+mod actor;
+mod overlay;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use duramen_env::{Env, TaskHandle};
+use duramen_raft::{BatchId, Group};
+use duramen_types::{Offset, Term, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::BrokerError;
+use crate::limits;
+
+/// Validated batches of one produce request.
+#[derive(Debug)]
+pub(crate) struct ProduceItem {
+    /// Batches back to back.
+    pub(crate) batches: Bytes,
+    /// Records in them.
+    pub(crate) records: u32,
+    /// Largest timestamp of the records.
+    pub(crate) max_timestamp: Timestamp,
+    /// The idempotence triple; such a request has exactly one batch.
+    pub(crate) producer: Option<BatchId>,
+    pub(crate) reply: oneshot::Sender<Result<Produced, BrokerError>>,
+}
+
+/// Where batches were appended, and on how many disks they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Offset of the last record.
+    pub last_offset: Offset,
+    /// When the leader appended them.
+    pub append_time: Timestamp,
+    /// The leader's term.
+    pub leader_epoch: Term,
+    /// Offset of the first record kept.
+    pub log_start_offset: Offset,
+    /// Whether they had been appended by an earlier try.
+    pub duplicate: bool,
+    /// Voters that are known to have them on disk.
+    pub synced_replicas: u32,
+    /// Voters of the partition.
+    pub replicas: u32,
+}
+
+/// A replica of a partition, with its queue. The queue is bounded in requests and in bytes.
+#[derive(Debug)]
+pub(crate) struct PartitionHandle {
+    pub(crate) group: Arc<Group>,
+    queue: mpsc::Sender<ProduceItem>,
+    bytes: Arc<AtomicUsize>,
+    _actor: TaskHandle<()>,
+}
+
+impl PartitionHandle {
+    /// Starts the owner of a replica's produce queue.
+    pub(crate) fn start(env: &Env, group: Arc<Group>) -> Arc<Self> {
+        let (queue, items) = mpsc::channel(limits::PARTITION_REQUESTS_MAX);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let owner = actor::Actor::new(Arc::clone(&group), items, Arc::clone(&bytes));
+        let actor = env.tasks.critical("partition", owner.run());
+        Arc::new(Self { group, queue, bytes, _actor: actor })
+    }
+
+    /// Queues batches; the answer comes by the item's reply. Requests of one caller keep their
+    /// order.
+    pub(crate) fn queue(&self, item: ProduceItem) -> Result<(), BrokerError> {
+        let size = item.batches.len();
+        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
+        if before > 0 && before + size > limits::PARTITION_BYTES_MAX {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            return Err(BrokerError::Overloaded);
+        }
+        self.queue.try_send(item).map_err(|error| {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => BrokerError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => BrokerError::NoLeader,
+            }
+        })
+    }
+
+    /// Bytes that wait or are in flight.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,236 @@
+//! Produce: validate, queue, and answer once a majority has the records on disk.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use duramen_raft::batch_id;
+use duramen_record::{
+    BatchBuilder, Compression, HeaderRef, ProducerStamp, RecordRef, split_batches,
+};
+use duramen_types::{MetadataIndex, PartitionId, Timestamp, TopicId};
+use tokio::sync::oneshot;
+
+use crate::authorize::{Caller, Operation, Resource};
+use crate::broker::Broker;
+use crate::error::BrokerError;
+use crate::limits;
+use crate::metrics;
+use crate::partition::{ProduceItem, Produced};
+use crate::record::PlainRecord;
+
+/// What a produce request carries.
+#[derive(Clone, Debug)]
+pub enum ProducePayload {
+    /// Record batches, version 2, back to back, to be stored as they come.
+    Batches(Bytes),
+    /// Plain records, of which the node makes one batch.
+    Records {
+        /// The records, at least one.
+        records: Vec<PlainRecord>,
+        /// The idempotence triple, if the producer has one.
+        producer: Option<ProducerStamp>,
+    },
+}
+
+/// A produce request.
+#[derive(Clone, Debug)]
+pub struct ProduceRequest {
+    /// The topic's name.
+    pub topic: String,
+    /// Its id; nil = whatever topic has the name.
+    pub topic_id: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// What to append.
+    pub payload: ProducePayload,
+    /// How long it may take; zero = 30 s.
+    pub timeout: Duration,
+    /// Wait until this much of the metadata is known here.
+    pub metadata_index: MetadataIndex,
+}
+
+/// A produce request that is queued; await it for the answer.
+#[derive(Debug)]
+pub struct Queued {
+    answer: oneshot::Receiver<Result<Produced, BrokerError>>,
+    timeout: Duration,
+    started: tokio::time::Instant,
+    bytes: usize,
+    records: u32,
+}
+
+impl Queued {
+    /// Waits for the acknowledgement.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; `UnknownOutcome` if it did not come in time.
+    pub async fn answer(self) -> Result<Produced, BrokerError> {
+        match tokio::time::timeout_at(self.started + self.timeout, self.answer).await {
+            Ok(Ok(answer)) => {
+                if answer.is_ok() {
+                    metrics::produced(self.bytes, self.records, self.started.elapsed());
+                }
+                answer
+            }
+            Ok(Err(_)) | Err(_) => Err(BrokerError::UnknownOutcome),
+        }
+    }
+}
+
+impl Broker {
+    /// Appends to a partition that this node leads.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    pub async fn produce(
+        &self,
+        caller: &Caller,
+        request: ProduceRequest,
+    ) -> Result<Produced, BrokerError> {
+        self.queue_produce(caller, request).await?.answer().await
+    }
+
+    /// Validates and queues a request. Requests that one caller queues one after the other are
+    /// appended in that order.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; nothing was appended then.
+    pub async fn queue_produce(
+        &self,
+        caller: &Caller,
+        request: ProduceRequest,
+    ) -> Result<Queued, BrokerError> {
+        let started = tokio::time::Instant::now();
+        let resource = Resource::Topic(&request.topic);
+        let index = request.metadata_index;
+        let member = self.admit_at(caller, Operation::Produce, resource, index).await?;
+        let found = member.find(&request.topic, request.topic_id, request.partition)?;
+        let handle = member.led(&found)?;
+        if member.host.is_disk_full() {
+            return Err(BrokerError::DiskFull);
+        }
+        let bytes_max = found.topic.config().max_message_bytes;
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let batches = match request.payload {
+            ProducePayload::Batches(batches) => batches,
+            ProducePayload::Records { records, producer } => {
+                build(&records, producer, member.env.clock.now())?
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let item = validate(batches, bytes_max, reply)?;
+        let (bytes, records) = (item.batches.len(), item.records);
+        handle.queue(item)?;
+        let timeout = match request.timeout {
+            Duration::ZERO => limits::PRODUCE_TIMEOUT_DEFAULT,
+            timeout => timeout.min(limits::PRODUCE_TIMEOUT_MAX),
+        };
+        Ok(Queued { answer, timeout, started, bytes, records })
+    }
+}
+
+/// Makes one batch of plain records; a timestamp of 0 is the node's clock.
+fn build(
+    records: &[PlainRecord],
+    producer: Option<ProducerStamp>,
+    now: Timestamp,
+) -> Result<Bytes, BrokerError> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for record in records {
+        let timestamp = if record.timestamp == Timestamp::EPOCH { now } else { record.timestamp };
+        let headers = record
+            .headers
+            .iter()
+            .map(|(key, value)| HeaderRef { key: key.as_bytes(), value: value.as_deref() });
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        builder
+            .append(RecordRef { key, value, timestamp }, headers)
+            .map_err(|error| BrokerError::invalid("records", error.to_string()))?;
+    }
+    builder.finish(producer).map_err(|error| BrokerError::invalid("records", error.to_string()))
+}
+
+/// Checks everything that can be checked before the batches are queued.
+fn validate(
+    batches: Bytes,
+    bytes_max: usize,
+    reply: oneshot::Sender<Result<Produced, BrokerError>>,
+) -> Result<ProduceItem, BrokerError> {
+    if batches.is_empty() {
+        return Err(BrokerError::invalid("batches", "at least one batch"));
+    }
+    if batches.len() > limits::PRODUCE_BYTES_MAX {
+        return Err(BrokerError::TooLarge {
+            bytes: batches.len(),
+            bytes_max: limits::PRODUCE_BYTES_MAX,
+        });
+    }
+    let mut records = 0_u32;
+    let mut max_timestamp = Timestamp::MIN;
+    let mut producer = None;
+    let mut count = 0;
+    for batch in split_batches(batches.clone()) {
+        let batch = batch?;
+        let header = batch.header();
+        if header.size_bytes > bytes_max {
+            return Err(BrokerError::TooLarge { bytes: header.size_bytes, bytes_max });
+        }
+        batch.view().validate_produced()?;
+        records = records
+            .checked_add(header.record_count)
+            .ok_or_else(|| BrokerError::invalid("batches", "fewer than 2^32 records"))?;
+        max_timestamp = max_timestamp.max(header.max_timestamp);
+        producer = producer.or(batch_id(header));
+        count += 1;
+    }
+    if producer.is_some() && count > 1 {
+        return Err(BrokerError::invalid(
+            "batches",
+            "one batch a request for a producer with an id",
+        ));
+    }
+    Ok(ProduceItem { batches, records, max_timestamp, producer, reply })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(values: &[&str]) -> Vec<PlainRecord> {
+        let record = |value: &&str| PlainRecord {
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
+            ..PlainRecord::default()
+        };
+        values.iter().map(record).collect()
+    }
+
+    fn check(batches: Bytes, bytes_max: usize) -> Result<ProduceItem, BrokerError> {
+        validate(batches, bytes_max, oneshot::channel().0)
+    }
+
+    #[test]
+    fn plain_records_become_one_batch_with_the_nodes_time() {
+        let now = Timestamp::from_millis(77);
+        let batches = build(&records(&["a", "b"]), None, now).unwrap();
+        let item = check(batches, 1 << 20).unwrap();
+        assert_eq!((item.records, item.max_timestamp), (2, now));
+    }
+
+    #[test]
+    fn a_flipped_bit_and_an_oversized_batch_are_refused() {
+        let batches = build(&records(&["heartwood"]), None, Timestamp::EPOCH).unwrap();
+        assert!(matches!(check(batches.clone(), 10), Err(BrokerError::TooLarge { .. })));
+        let mut damaged = batches.to_vec();
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert!(matches!(check(damaged.into(), 1 << 20), Err(BrokerError::Batch(_))));
+    }
+
+    #[test]
+    fn a_truncated_batch_is_refused() {
+        let batches = build(&records(&["heartwood"]), None, Timestamp::EPOCH).unwrap();
+        for len in 0..batches.len() {
+            assert!(check(batches.slice(..len), 1 << 20).is_err(), "{len} bytes");
+        }
+    }
+}

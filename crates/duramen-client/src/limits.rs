@@ -1,0 +1,64 @@
+//! Limits and defaults of the client, each with its reason.
+
+use std::time::Duration;
+
+/// Default for how long a call may take, retries included.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Default for how long a record may be under way before its delivery fails.
+pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A call is given up on one node, and tried on another, after this part of its time.
+pub(crate) const ATTEMPTS_PER_CALL: u32 = 3;
+
+/// First wait between two attempts; it doubles from there.
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
+
+/// The longest wait between two attempts: about how long an election takes at worst.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How often a node may answer that it knows no such topic before it is believed: a node that has
+/// just started learns of topics late.
+pub(crate) const UNKNOWN_TOPIC_RETRIES: u32 = 3;
+
+/// Redirects to another leader that are followed at once; further ones wait.
+pub(crate) const REDIRECTS_AT_ONCE: u32 = 3;
+
+/// Default for how long a batch waits for more records.
+pub(crate) const LINGER: Duration = Duration::from_millis(5);
+
+/// Default for the bytes of a batch: just below the server's default `max.message.bytes`.
+pub(crate) const BATCH_BYTES: usize = 1 << 20;
+
+/// The largest batch or record that any option allows: half of what a message may have.
+pub(crate) const BATCH_BYTES_LIMIT: usize = 16 << 20;
+
+/// Default for the bytes of records under way in a producer.
+pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// Batches of one partition under way at a time: servers remember this many of a producer.
+pub(crate) const BATCHES_IN_FLIGHT: usize = 5;
+
+/// Beyond the time that a node is given for a request, wait this long for its answer.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
+/// Requests queued before one node's produce stream.
+pub(crate) const STREAM_QUEUE: usize = 16;
+
+/// Default for the bytes that a consumer buffers, over all of its partitions.
+pub(crate) const BUFFER_BYTES: usize = 32 << 20;
+
+/// The least credit a partition is given, however many share the buffer.
+pub(crate) const CREDIT_BYTES_MIN: u64 = 64 << 10;
+
+/// The most credit a partition is given: more does not make a replay faster.
+pub(crate) const CREDIT_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes that one fetch answer should have at most.
+pub(crate) const FETCH_BYTES: u64 = 1 << 20;
+
+/// Messages queued towards one fetch stream: its start and grants of credit.
+pub(crate) const CREDIT_QUEUE: usize = 4;
+
+/// The most that one batch may decompress to.
+pub(crate) const DECOMPRESSED_BYTES: usize = 128 << 20;

@@ -1,0 +1,161 @@
+//! The batches of one partition that are being filled or wait for their turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duramen_record::{BatchBuilder, HeaderRef, RecordRef, record_bytes};
+use duramen_types::PartitionId;
+use tokio::time::Instant;
+
+use super::delivery::{Completer, Delivery, Outcome};
+use super::end_of;
+use super::options::ProducerOptions;
+use super::sealed::Permits;
+use crate::ClientError;
+
+/// A batch that is being filled, or is full.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) builder: BatchBuilder,
+    pub(super) completer: Completer,
+    pub(super) permits: Permits,
+    /// When its first record came.
+    pub(super) since: Instant,
+}
+
+impl Open {
+    fn fits(&self, bytes: usize, options: &ProducerOptions) -> bool {
+        self.builder.size_bytes().saturating_add(bytes) <= options.batch_bytes
+    }
+}
+
+/// A record was taken in.
+pub(super) struct Append {
+    pub(super) delivery: Delivery,
+    /// Whether the worker must hear of it.
+    pub(super) wake: bool,
+}
+
+/// What there is to send.
+pub(super) enum Ripe {
+    /// A batch.
+    Batch(Box<Open>),
+    /// A batch at that time.
+    At(Instant),
+    /// Nothing.
+    Nothing,
+}
+
+/// The batches of one partition, oldest first. Its memory is bounded by the permits in them.
+#[derive(Debug, Default)]
+pub(super) struct Accumulator {
+    full: VecDeque<Open>,
+    open: Option<Open>,
+    /// Outcomes not known yet, of these batches and of those with the worker.
+    unresolved: VecDeque<Arc<Outcome>>,
+    /// Counts the batches opened.
+    batches: u64,
+}
+
+impl Accumulator {
+    /// Appends a record to the open batch, or to a new one if it does not fit.
+    pub(super) fn append<'h>(
+        &mut self,
+        partition: PartitionId,
+        record: RecordRef<'_>,
+        headers: impl ExactSizeIterator<Item = HeaderRef<'h>> + Clone,
+        mut permits: Permits,
+        options: &ProducerOptions,
+    ) -> Result<Append, ClientError> {
+        let bytes = record_bytes(record.key, record.value, headers.clone());
+        let mut wake = false;
+        if let Some(open) = self.open.take_if(|open| !open.fits(bytes, options)) {
+            self.full.push_back(open);
+            wake = true;
+        }
+        if self.open.is_none() {
+            wake = true;
+        }
+        let fresh = || Open {
+            builder: BatchBuilder::new(options.compression),
+            completer: Completer::default(),
+            permits: Permits::none(),
+            since: Instant::now(),
+        };
+        let mut open = self.open.take().unwrap_or_else(fresh);
+        let index = match open.builder.append(record, headers.clone()) {
+            Ok(index) => index,
+            // The batch's first timestamp is too far away: a batch of its own has another one.
+            Err(_) if !open.builder.is_empty() => {
+                self.full.push_back(std::mem::replace(&mut open, fresh()));
+                wake = true;
+                open.builder.append(record, headers)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if index == 0 {
+            self.batches += 1;
+            self.forget_resolved();
+            self.unresolved.push_back(Arc::clone(open.completer.outcome()));
+        }
+        open.permits.absorb(&mut permits);
+        let delivery = Delivery {
+            outcome: Arc::clone(open.completer.outcome()),
+            partition,
+            index,
+            timestamp: record.timestamp,
+            waker: None,
+        };
+        self.open = Some(open);
+        Ok(Append { delivery, wake })
+    }
+
+    /// The number of the batch that a record of this size would go to.
+    pub(super) fn batch_number(&self, bytes: usize, options: &ProducerOptions) -> u64 {
+        let fits = self.open.as_ref().is_some_and(|open| open.fits(bytes, options));
+        self.batches + u64::from(!fits)
+    }
+
+    /// Takes the oldest batch that is full, or has waited for `linger`.
+    pub(super) fn take_ripe(&mut self, now: Instant, linger: Duration) -> Ripe {
+        if let Some(full) = self.full.pop_front() {
+            return Ripe::Batch(Box::new(full));
+        }
+        let Some(since) = self.open.as_ref().map(|open| open.since) else { return Ripe::Nothing };
+        let at = end_of(since, linger);
+        if at > now {
+            return Ripe::At(at);
+        }
+        self.open.take().map_or(Ripe::Nothing, |open| Ripe::Batch(Box::new(open)))
+    }
+
+    /// Takes the oldest batch if it was begun before `then`.
+    pub(super) fn take_older(&mut self, then: Instant) -> Option<Open> {
+        if self.full.front().is_some_and(|full| full.since < then) {
+            return self.full.pop_front();
+        }
+        self.open.take_if(|open| open.since < then)
+    }
+
+    /// Takes every batch.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Open> {
+        std::mem::take(&mut self.full).into_iter().chain(self.open.take())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.full.is_empty()
+    }
+
+    /// The outcomes that are not known yet.
+    pub(super) fn unresolved(&mut self) -> Vec<Arc<Outcome>> {
+        self.forget_resolved();
+        self.unresolved.iter().map(Arc::clone).collect()
+    }
+
+    fn forget_resolved(&mut self) {
+        while self.unresolved.front().is_some_and(|outcome| outcome.is_resolved()) {
+            self.unresolved.pop_front();
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Fetch over gRPC: one call, or a stream that sends while it has credit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use duramen_broker::{
+    Broker, BrokerError, FetchLimits, Fetched, PartitionName, Reader, plain_records,
+};
+use duramen_env::Env;
+use duramen_proto::v1;
+use duramen_types::Offset;
+use futures::Stream;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::produce::owned;
+use crate::service::{caller, fetch_limits, partition_name};
+use crate::{error, limits, translate};
+
+/// Serves one fetch.
+pub(crate) async fn once(
+    broker: &Broker,
+    request: &v1::FetchRequest,
+) -> Result<v1::FetchResponse, BrokerError> {
+    let position = translate::position(request.position)?;
+    let name = partition_name(request)?;
+    let reader = broker.reader(&caller(), &name).await?;
+    let offset = reader.locate(position).await?.offset;
+    let fetched = reader.fetch(offset, fetch_limits(request)).await?;
+    answer(request.partition, request.format(), fetched)
+}
+
+/// A fetch answer on the wire.
+fn answer(
+    partition: u32,
+    format: v1::FetchFormat,
+    fetched: Fetched,
+) -> Result<v1::FetchResponse, BrokerError> {
+    use v1::fetch_response::Data;
+    let data = match format {
+        v1::FetchFormat::Batches => Data::Batches(joined(&fetched.batches)),
+        v1::FetchFormat::Records => {
+            let (from, below) = (fetched.start_offset, fetched.next_offset);
+            let records = plain_records(&fetched.batches, from, below)?;
+            let records = records.into_iter().map(translate::record_to_wire).collect();
+            Data::Records(v1::RecordList { records })
+        }
+    };
+    Ok(v1::FetchResponse {
+        topic_id: translate::topic_id_to_wire(fetched.topic_id),
+        partition,
+        leader_epoch: fetched.leader_epoch.get(),
+        log_start_offset: fetched.log_start_offset.get(),
+        high_watermark: fetched.high_watermark.get(),
+        start_offset: fetched.start_offset.get(),
+        next_offset: fetched.next_offset.get(),
+        data: Some(data),
+    })
+}
+
+/// One run of bytes; a single piece is not copied.
+fn joined(batches: &[Bytes]) -> Bytes {
+    match batches {
+        [] => Bytes::new(),
+        [only] => only.clone(),
+        many => {
+            let mut all = BytesMut::with_capacity(many.iter().map(Bytes::len).sum());
+            for batch in many {
+                all.extend_from_slice(batch);
+            }
+            all.freeze()
+        }
+    }
+}
+
+/// Serves a stream: the first message says what to read.
+pub(crate) async fn stream(
+    env: &Env,
+    broker: Arc<Broker>,
+    mut requests: Streaming<v1::FetchStreamRequest>,
+) -> Result<impl Stream<Item = Result<v1::FetchResponse, Status>> + Send + use<>, Status> {
+    let first = requests.message().await?;
+    let Some(v1::FetchStreamRequest { start: Some(start), credit_bytes }) = first else {
+        return Err(error::status(&translate::invalid("start", "set in the first message")));
+    };
+    let (out, answers) = mpsc::channel(limits::FETCH_ANSWERS_WAITING);
+    let session = Session { start, credit: credit_bytes, out };
+    let task = env.tasks.critical("fetch-stream", session.serve(broker, requests));
+    Ok(owned(answers, task))
+}
+
+struct Session {
+    start: v1::FetchRequest,
+    credit: u64,
+    out: mpsc::Sender<Result<v1::FetchResponse, Status>>,
+}
+
+impl Session {
+    async fn serve(mut self, broker: Arc<Broker>, requests: Streaming<v1::FetchStreamRequest>) {
+        if let Err(error) = self.send_all(&broker, requests).await {
+            let refused = v1::FetchResponse {
+                partition: self.start.partition,
+                data: Some(v1::fetch_response::Data::Error(error::to_wire(&error))),
+                ..v1::FetchResponse::default()
+            };
+            // The client may have gone.
+            drop(self.out.send(Ok(refused)).await);
+        }
+    }
+
+    async fn send_all(
+        &mut self,
+        broker: &Broker,
+        mut requests: Streaming<v1::FetchStreamRequest>,
+    ) -> Result<(), BrokerError> {
+        let position = translate::position(self.start.position)?;
+        let name = partition_name(&self.start)?;
+        let mut reader = broker.reader(&caller(), &name).await?;
+        let mut offset = reader.locate(position).await?.offset;
+        let mut told = None;
+        let mut open = true;
+        loop {
+            if self.credit == 0 {
+                if !open {
+                    return Ok(());
+                }
+                open = self.take_credit(requests.message().await);
+                continue;
+            }
+            let fetching = self.fetch(broker, &name, &mut reader, offset);
+            let fetched = tokio::select! {
+                biased;
+                fetched = fetching => fetched?,
+                request = requests.message(), if open => {
+                    open = self.take_credit(request);
+                    continue;
+                }
+            };
+            // An answer without records is sent when it tells something new.
+            let seen = Some((fetched.high_watermark, fetched.log_start_offset));
+            if fetched.batches.is_empty() && told == seen {
+                continue;
+            }
+            told = seen;
+            let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
+            self.credit = self.credit.saturating_sub(bytes as u64);
+            offset = fetched.next_offset;
+            let answer = answer(self.start.partition, self.start.format(), fetched)?;
+            if self.out.send(Ok(answer)).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes more credit; says whether more can come.
+    fn take_credit(&mut self, request: Result<Option<v1::FetchStreamRequest>, Status>) -> bool {
+        match request {
+            Ok(Some(request)) => {
+                self.credit = self.credit.saturating_add(request.credit_bytes);
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    async fn fetch(
+        &self,
+        broker: &Broker,
+        name: &PartitionName,
+        reader: &mut Reader,
+        offset: Offset,
+    ) -> Result<Fetched, BrokerError> {
+        let asked = match u64::from(self.start.max_bytes) {
+            0 => limits::FETCH_STREAM_BYTES,
+            bytes => bytes,
+        };
+        let wanted = FetchLimits {
+            bytes_max: asked.min(self.credit),
+            bytes_min: u64::from(self.start.min_bytes),
+            wait_max: Duration::from_millis(limits::FETCH_STREAM_WAIT_MS),
+        };
+        match reader.fetch(offset, wanted).await {
+            // A later term of the same leader, or a deleted topic: look again.
+            Err(BrokerError::NoLeader) => {
+                *reader = broker.reader(&caller(), name).await?;
+                reader.fetch(offset, wanted).await
+            }
+            fetched => {
+                // The topic may have been deleted, and the caller's right taken away.
+                if fetched.as_ref().is_ok_and(|fetched| fetched.batches.is_empty()) {
+                    *reader = broker.reader(&caller(), name).await?;
+                }
+                fetched
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The gRPC listener: translates, calls the broker, maps errors. No use case lives here.
+//!
+//! Reflection and health are on. Every call is authorized in the broker, in one place.
+
+mod admin;
+mod discovery;
+mod error;
+mod fetch;
+mod limits;
+mod produce;
+mod serve;
+mod service;
+mod translate;
+
+pub use serve::serve;

@@ -1,0 +1,102 @@
+//! How much can be written: producers that send as fast as their windows allow.
+
+use duramen_client::{Delivery, Producer, ProducerRecord};
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::payload::Payloads;
+use super::report::{Counted, Latencies, Report, latencies, record};
+use super::usage::Usage;
+use super::{Bench, ProduceArgs};
+use crate::error::CliError;
+use crate::limits;
+
+/// When counting begins and ends.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+/// What one producer counted.
+struct Tally {
+    records: u64,
+    latencies: Latencies,
+    errors: u64,
+    error: Option<String>,
+}
+
+/// Measures.
+pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, CliError> {
+    bench.describe("produce");
+    let options = bench.producer_options(args.linger_ms);
+    let mut producers = Vec::new();
+    for _ in 0..args.producers {
+        let client = bench.client().await?;
+        producers.push(client.producer(&bench.topic, options.clone()).await?);
+    }
+    let size = usize::try_from(bench.args.size).unwrap_or(usize::MAX);
+    let begin = Instant::now() + bench.warmup();
+    let window = Window { begin, end: begin + bench.measured() };
+    let loads = (0..).zip(producers).map(|(number, producer)| {
+        let payloads = Payloads::new(bench.args.seed.wrapping_add(number), size);
+        let load = load(producer, payloads, window);
+        // Each on a thread of its own, if there is one.
+        bench.context.env.tasks.critical("bench-producer", load)
+    });
+    let loads: Vec<_> = loads.collect();
+    tokio::time::sleep_until(window.begin).await;
+    let (before, began) = (Usage::now(&bench.pids), Instant::now());
+    tokio::time::sleep_until(window.end).await;
+    let (after, took) = (Usage::now(&bench.pids), began.elapsed());
+    let mut counted =
+        Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
+    for tally in join_all(loads.into_iter().map(|load| load.join())).await.into_iter().flatten() {
+        counted.records += tally.records;
+        counted.errors += tally.errors;
+        counted.error = counted.error.or(tally.error);
+
+        counted.latencies.add(&tally.latencies).expect("a histogram that grows takes all values");
+    }
+    Ok(Report::new("produce", bench, &counted))
+}
+
+/// One producer, until the window is over and everything is settled.
+async fn load(producer: Producer, mut payloads: Payloads, window: Window) -> Tally {
+    let (sent, waiting) = mpsc::channel(limits::DELIVERIES);
+    let send = async move {
+        while Instant::now() < window.end {
+            let record = ProducerRecord::new(payloads.next());
+            let Ok(delivery) = producer.send(record).await else { break };
+            if sent.send((Instant::now(), delivery)).await.is_err() {
+                break;
+            }
+        }
+        drop(sent);
+        producer.flush().await;
+    };
+    let ((), tally) = tokio::join!(send, tally(waiting, window));
+    tally
+}
+
+/// Counts what is acknowledged within the window.
+async fn tally(mut waiting: mpsc::Receiver<(Instant, Delivery)>, window: Window) -> Tally {
+    let mut tally = Tally { records: 0, latencies: latencies(), errors: 0, error: None };
+    while let Some((sent, delivery)) = waiting.recv().await {
+        match delivery.await {
+            Ok(_) => {
+                let now = Instant::now();
+                if now >= window.begin && now < window.end {
+                    tally.records += 1;
+                    record(&mut tally.latencies, now - sent);
+                }
+            }
+            Err(error) => {
+                tally.errors += 1;
+                tally.error.get_or_insert_with(|| error.to_string());
+            }
+        }
+    }
+    tally
+}

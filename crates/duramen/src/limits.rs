@@ -1,0 +1,79 @@
+//! Limits and timings of the commands, each with its reason.
+
+use std::time::Duration;
+
+/// Where clients look for a node if nobody says.
+pub(crate) const DEFAULT_SERVER: &str = "127.0.0.1:7650";
+
+/// The first node's port of a cluster for development.
+pub(crate) const DEV_PORT: u16 = 7650;
+
+/// Distance between the ports of two such nodes: room for gRPC, HTTP and peers.
+pub(crate) const DEV_PORT_STEP: u16 = 10;
+
+/// The HTTP port lies this far behind the gRPC port, unless it is given.
+pub(crate) const HTTP_PORT_STEP: u16 = 1;
+
+/// The port for other nodes lies this far behind the gRPC port, unless it is given.
+pub(crate) const PEER_PORT_STEP: u16 = 2;
+
+/// Nodes of a cluster for development at most.
+pub(crate) const DEV_NODES_MAX: u64 = 9;
+
+/// Where free ports are sought: below the range that the system gives to outgoing connections.
+pub(crate) const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// How long a new cluster may take until it is usable.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is looked at.
+pub(crate) const READY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long one look may take.
+pub(crate) const READY_CALL: Duration = Duration::from_secs(2);
+
+/// First wait before a node that ended is started again.
+pub(crate) const RESTART_MIN: Duration = Duration::from_millis(200);
+
+/// The longest such wait.
+pub(crate) const RESTART_MAX: Duration = Duration::from_secs(5);
+
+/// A node that ran this long is no longer failing: its next wait is the first again.
+pub(crate) const RESTART_FORGET: Duration = Duration::from_secs(10);
+
+/// A node that never ran and ended this often in a row will not run.
+pub(crate) const STARTS_MAX: u32 = 4;
+
+/// How long nodes may take to shut down before they are killed.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a description waits for the leaders to say where partitions end.
+pub(crate) const DESCRIBE_OFFSETS: Duration = Duration::from_secs(2);
+
+/// Bytes read from an input at a time.
+pub(crate) const INPUT_BYTES: usize = 256 << 10;
+
+/// Deliveries that may be waited for at a time: more would only take memory.
+pub(crate) const DELIVERIES: usize = 64 << 10;
+
+/// The largest value of a record that is read from an input, in bytes.
+pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes gathered before they are written to stdout.
+pub(crate) const OUTPUT_BYTES: usize = 64 << 10;
+
+/// The most that one batch may decompress to.
+pub(crate) const DECOMPRESSED_BYTES: usize = 128 << 20;
+
+/// How often a replay writes down how far it is.
+pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After an interruption, a replay waits until the target has not grown for this long: what was
+/// under way when it was interrupted has arrived then.
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+
+/// Connections that the HTTP listener serves at a time.
+pub(crate) const HTTP_CONNECTIONS: usize = 64;
+
+/// How long an HTTP client may take for its request head.
+pub(crate) const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);

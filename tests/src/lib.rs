@@ -1,0 +1,4 @@
+//! Tests of the whole: clusters simulated in one thread under a seed, and clusters of real
+//! processes on loopback.
+
+pub mod simulation;
