@@ -76,7 +76,7 @@ fn while_a_follower_trims() {
         cluster.settle(PARTITION, &[1, 2, 3]);
         cluster.followers(PARTITION)[0]
     };
-    sweep(&CrashMode::ALL, 2, prepare, |cluster, node| {
+    sweep(&CrashMode::ALL, 3, prepare, |cluster, node| {
         let start = cluster.trim(PARTITION);
         until_done(cluster, node, |cluster| cluster.log_start(node, PARTITION) == start);
     });
@@ -95,7 +95,7 @@ fn while_a_follower_installs_a_snapshot() {
         cluster.until_starts_at(leader, PARTITION, start);
         node
     };
-    sweep(&CrashMode::ALL, 4, prepare, |cluster, node| {
+    sweep(&CrashMode::ALL, 7, prepare, |cluster, node| {
         // The cut may come while it starts.
         cluster.start_or_fail(node);
         let leader = cluster.leader(PARTITION);
@@ -119,7 +119,7 @@ fn while_a_replica_truncates() {
         cluster.write(10);
         old
     };
-    sweep(&CrashMode::ALL, 3, prepare, |cluster, node| {
+    sweep(&CrashMode::ALL, 5, prepare, |cluster, node| {
         let others: Vec<u64> = (1..=3).filter(|other| *other != node).collect();
         cluster.heal(node, &others);
         let leader = cluster.leader_but(PARTITION, node);
