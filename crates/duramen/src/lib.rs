@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod connect;
 mod context;
+mod direct;
 mod error;
 mod limits;
 mod logging;
