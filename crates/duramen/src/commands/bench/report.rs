@@ -13,9 +13,12 @@ use crate::{numbers, output};
 /// Latencies in microseconds.
 pub(super) type Latencies = Histogram<u64>;
 
+/// The longest latency that is told from longer ones: an hour.
+const LONGEST_US: u64 = 3_600_000_000;
+
 /// An empty histogram with three digits.
 pub(super) fn latencies() -> Latencies {
-    Histogram::new(3).expect("three digits are allowed")
+    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("these bounds are allowed")
 }
 
 /// Adds a latency.
@@ -147,5 +150,23 @@ impl Report {
             output::line(&format!("{name:<20}{value}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_keep_three_digits_and_add_up() {
+        let (mut one, mut other) = (latencies(), latencies());
+        record(&mut one, Duration::from_micros(1_500));
+        record(&mut other, Duration::from_secs(2));
+        record(&mut other, Duration::from_secs(7_200));
+        one.add(&other).unwrap();
+        assert_eq!(one.len(), 3);
+        assert!((1_499..=1_501).contains(&one.value_at_quantile(0.01)), "{one:?}");
+        assert!((1_998_000..=2_002_000).contains(&one.value_at_quantile(0.5)), "{one:?}");
+        assert!(one.max() >= 3_600_000_000, "more than an hour counts as an hour");
     }
 }
