@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -28,6 +29,12 @@ pub enum ChannelError {
         address: Arc<str>,
         /// The time allowed.
         timeout: Duration,
+    },
+    /// An attempt timed out just now: the next one is not due yet.
+    #[error("could not connect to {address}: it did not answer a moment ago")]
+    Silent {
+        /// The address.
+        address: Arc<str>,
     },
     /// The connection was refused, or the name does not resolve.
     #[error("could not connect to {address}")]
@@ -75,7 +82,14 @@ pub struct Channel {
 struct Shared {
     env: Env,
     address: Arc<str>,
-    live: Mutex<Option<Live>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: Option<Live>,
+    /// Set when an attempt timed out, so that not every call waits for a host that is gone.
+    silent_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -89,7 +103,7 @@ impl Channel {
     /// A channel to `host:port`. Nothing is connected before the first call.
     #[must_use]
     pub fn new(env: &Env, address: &str) -> Self {
-        let shared = Shared { env: env.clone(), address: address.into(), live: Mutex::new(None) };
+        let shared = Shared { env: env.clone(), address: address.into(), state: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -102,16 +116,22 @@ impl Channel {
 
 impl Shared {
     async fn sender(&self) -> Result<SendRequest<Body>, ChannelError> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref()
+        let mut state = self.state.lock().await;
+        if let Some(live) = state.live.as_ref()
             && !live.sender.is_closed()
             && !live.driver.is_finished()
         {
             return Ok(live.sender.clone());
         }
-        let fresh = self.connect().await?;
+        if state.silent_until.is_some_and(|until| Instant::now() < until) {
+            return Err(ChannelError::Silent { address: Arc::clone(&self.address) });
+        }
+        let connected = self.connect().await;
+        let timed_out = matches!(connected, Err(ChannelError::ConnectTimeout { .. }));
+        state.silent_until = timed_out.then(|| Instant::now() + limits::SILENT_WAIT);
+        let fresh = connected?;
         let sender = fresh.sender.clone();
-        *live = Some(fresh);
+        state.live = Some(fresh);
         Ok(sender)
     }
 

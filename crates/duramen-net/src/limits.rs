@@ -31,8 +31,12 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the other side may take to answer that.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to be made, HTTP/2 handshake included.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection may take to be made, HTTP/2 handshake included: one lost packet of the
+/// handshake, which is sent again after a second, may be made up for.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// After an attempt that timed out, how long further calls fail at once instead of waiting too.
+pub const SILENT_WAIT: Duration = Duration::from_millis(500);
 
 /// Wait after a failed accept (too many open files), so that the loop does not spin.
 pub const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(50);

@@ -62,7 +62,8 @@ fn target(
     let caught_up =
         |replica: &ReplicaId| lag.get(replica).is_some_and(|lag| lag.is_some_and(|n| n <= LAG_MAX));
     let kept: BTreeSet<_> = members.voters.difference(&nodes.replaced).copied().collect();
-    let candidates = members.learners.iter().filter(|id| nodes.current.contains(*id) && caught_up(id));
+    let candidates =
+        members.learners.iter().filter(|id| nodes.current.contains(*id) && caught_up(id));
     let known = nodes.current.union(&kept).count();
     let available = known.min(limits::METADATA_VOTERS_MAX);
     let wanted = if available.is_multiple_of(2) { available.saturating_sub(1) } else { available };

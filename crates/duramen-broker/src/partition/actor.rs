@@ -123,7 +123,10 @@ impl Actor {
             let check = self.group.check_producer(&batch);
             match self.overlay.judge(&batch, check) {
                 Verdict::Propose => self.overlay.proposed(&batch),
-                Verdict::InFlight => return self.answer(item, Err(BrokerError::NoLeader)),
+                // The other try may yet be committed.
+                Verdict::InFlight => {
+                    return self.answer(item, Err(BrokerError::UnknownOutcome));
+                }
                 Verdict::Gap(expected) => {
                     let found = batch.base_sequence;
                     let error = BrokerError::OutOfOrderSequence { found, expected };
@@ -165,7 +168,8 @@ impl Actor {
                     let place = Place { base_offset, records: item.records, duplicate: true };
                     Ok(produced(&group, term, place, Timestamp::MIN))
                 }
-                Ok(false) | Err(_) => Err(BrokerError::NoLeader),
+                // It is in the log of a leader that is none any more.
+                Ok(false) | Err(_) => Err(BrokerError::UnknownOutcome),
             };
             // The client may have gone.
             drop(item.reply.send(answer));
