@@ -14,8 +14,9 @@ pub(crate) const ATTEMPTS_PER_CALL: u32 = 3;
 /// First wait between two attempts; it doubles from there.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 
-/// The longest wait between two attempts: about how long an election takes at worst.
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Longest wait between attempts: a leader is elected in about a second, and a client that sleeps
+/// on adds to the outage.
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// How often a node may answer that it knows no such topic before it is believed: a node that has
 /// just started learns of topics late.

@@ -115,9 +115,11 @@ impl CliError {
             ClientError::UnknownPartition { topic, .. } => {
                 format!("duramen topic describe {topic}")
             }
-            ClientError::OffsetOutOfRange { log_start_offset: Some(first), .. } => {
-                format!("--offset {first} or --offset first: that is the first record kept")
-            }
+            ClientError::OffsetOutOfRange {
+                log_start_offset: Some(first),
+                high_watermark: Some(end),
+                ..
+            } => format!("the partition has offsets from {first} to before {end}"),
             ClientError::OffsetOutOfRange { .. } => "--offset first".into(),
             ClientError::Timeout { .. } | ClientError::Connection { .. } => {
                 "is a node running there? `duramen dev` starts a cluster on this machine; \

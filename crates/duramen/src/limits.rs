@@ -47,8 +47,8 @@ pub(crate) const STARTS_MAX: u32 = 4;
 /// How long nodes may take to shut down before they are killed.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a description waits for the leaders to say where partitions end.
-pub(crate) const DESCRIBE_OFFSETS: Duration = Duration::from_secs(2);
+/// How long a description waits for what only leaders know.
+pub(crate) const DESCRIBE_LEADER: Duration = Duration::from_secs(2);
 
 /// Bytes read from an input at a time.
 pub(crate) const INPUT_BYTES: usize = 256 << 10;

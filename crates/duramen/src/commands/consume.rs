@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use duramen_client::{
-    Admin, Consumer, ConsumerBatch, ConsumerOptions, End, Offset, PartitionId, Start, Timestamp,
+    Admin, ClientError, Consumer, ConsumerBatch, ConsumerOptions, End, Offset, PartitionId, Start,
+    Timestamp,
 };
 
 use crate::connect::ClientArgs;
@@ -113,27 +114,37 @@ impl ConsumeArgs {
         if !self.partition.is_empty() {
             options = options.partitions(self.partition.iter().copied().map(PartitionId::new));
         }
-        if let Start::Offset(offset) = start
-            && self.partition.is_empty()
-        {
-            options.starts = self.clamped(admin, offset).await?;
+        if let Start::Offset(offset) = start {
+            options.starts = self.starts(admin, offset).await?;
         }
         options.end = if self.follow { End::Never } else { End::HighWatermark };
         Ok(options)
     }
 
-    /// Where to start in each of all partitions: some may be shorter than the offset, and have
-    /// nothing to give then.
-    async fn clamped(
+    /// Where to start for an offset. Of all partitions, some may be shorter and have nothing to
+    /// give then; a partition that was named must have come to it.
+    async fn starts(
         &self,
         admin: &Admin,
         offset: Offset,
     ) -> Result<BTreeMap<PartitionId, Start>, CliError> {
-        let found = admin.list_offsets(&self.topic, &BTreeMap::new()).await?;
-        let clamp = |(id, known): (PartitionId, duramen_client::PartitionOffsets)| {
-            (id, Start::Offset(offset.min(known.high_watermark)))
-        };
-        Ok(found.into_iter().map(clamp).collect())
+        let named = self.partition.iter().copied().map(PartitionId::new);
+        let asked = named.map(|id| (id, Start::Last(0))).collect();
+        let found = admin.list_offsets(&self.topic, &asked).await?;
+        let mut starts = BTreeMap::new();
+        for (partition, known) in found {
+            if offset > known.high_watermark && !self.partition.is_empty() {
+                return Err(CliError::Client(ClientError::OffsetOutOfRange {
+                    topic: self.topic.as_str().into(),
+                    partition,
+                    offset,
+                    log_start_offset: Some(known.log_start_offset),
+                    high_watermark: Some(known.high_watermark),
+                }));
+            }
+            starts.insert(partition, Start::Offset(offset.min(known.high_watermark)));
+        }
+        Ok(starts)
     }
 }
 

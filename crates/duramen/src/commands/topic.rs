@@ -1,15 +1,17 @@
 //! `duramen topic`: create, list, describe, alter and delete topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use duramen_client::{
-    Admin, ErrorCode, NewTopic, PartitionDescription, PartitionId, TopicDescription,
+    Admin, ErrorCode, NewTopic, NodeId, Offset, PartitionDescription, Term, TopicDescription,
 };
+use futures::future::join_all;
 use serde::Serialize;
 
 use crate::connect::ClientArgs;
 use crate::context::Context;
+use crate::direct::DirectAdmin;
 use crate::error::CliError;
 use crate::{limits, output, table};
 
@@ -175,7 +177,7 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
 async fn describe(args: &NameArgs, context: &Context) -> Result<(), CliError> {
     let admin = args.client.connect(context).await?.admin();
     let mut topic = admin.describe_topic(&args.name).await?;
-    ask_leaders(&admin, &mut topic).await;
+    ask_leaders(context, &admin, &mut topic).await;
     if context.json {
         return output::json(&TopicJson::new(topic));
     }
@@ -203,18 +205,29 @@ async fn delete(args: &NameArgs, context: &Context) -> Result<(), CliError> {
     output::line(&format!("deleted {}", args.name))
 }
 
-/// Fills in where partitions begin and end, as their leaders say; what no leader says in time
-/// stays as the answering node knows it.
-async fn ask_leaders(admin: &Admin, topic: &mut TopicDescription) {
-    let everywhere = BTreeMap::new();
-    let asked = admin.list_offsets(&topic.name, &everywhere);
-    let Ok(Ok(found)) = tokio::time::timeout(limits::DESCRIBE_OFFSETS, asked).await else {
-        return;
-    };
-    for partition in &mut topic.partitions {
-        if let Some(offsets) = found.get(&partition.id) {
-            partition.log_start_offset = Some(offsets.log_start_offset);
-            partition.high_watermark = Some(offsets.high_watermark);
+/// Fills in what only leaders know: where their partitions begin and end, and which replicas are
+/// caught up. What no leader says in time stays as the answering node knows it.
+async fn ask_leaders(context: &Context, admin: &Admin, topic: &mut TopicDescription) {
+    let Ok(cluster) = admin.describe_cluster().await else { return };
+    let leaders: BTreeSet<NodeId> = topic.partitions.iter().filter_map(|p| p.leader).collect();
+    let nodes = cluster.nodes.iter().filter(|node| leaders.contains(&node.id));
+    let asked = nodes.map(|node| async {
+        let admin = DirectAdmin::new(&context.env, &node.address, limits::DESCRIBE_LEADER);
+        (node.id, admin.describe_topic(&topic.name).await)
+    });
+    for (node, answer) in join_all(asked).await {
+        let Ok(Some(theirs)) = answer else { continue };
+        if theirs.id != topic.id.as_bytes()[..] {
+            continue;
+        }
+        for told in theirs.partitions.into_iter().filter(|told| told.leader == node.get()) {
+            let known = topic.partitions.iter_mut().find(|known| known.id.get() == told.id);
+            let Some(known) = known else { continue };
+            known.leader = Some(node);
+            known.leader_epoch = Term::new(told.leader_epoch);
+            known.in_sync = told.in_sync.into_iter().map(NodeId::new).collect();
+            known.log_start_offset = told.log_start_offset.map(Offset::new);
+            known.high_watermark = told.high_watermark.map(Offset::new);
         }
     }
 }
@@ -294,7 +307,7 @@ impl TopicJson {
 impl PartitionJson {
     fn new(partition: &PartitionDescription) -> Self {
         Self {
-            partition: PartitionId::get(partition.id),
+            partition: partition.id.get(),
             leader: partition.leader.map(|node| node.get()),
             leader_epoch: partition.leader_epoch.get(),
             replicas: partition.replicas.iter().map(|node| node.get()).collect(),

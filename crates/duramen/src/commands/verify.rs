@@ -353,7 +353,11 @@ fn print(findings: &[Finding], disagreements: &[String]) -> Result<(), CliError>
     for disagreement in disagreements {
         output::line(&format!("\n{disagreement}"))?;
     }
-    Ok(())
+    let problems: usize = findings.iter().map(|finding| finding.problems.len()).sum();
+    let (replicas, disagreements) = (findings.len(), disagreements.len());
+    output::line(&format!(
+        "\n{replicas} replicas, {problems} problems, {disagreements} disagreements"
+    ))
 }
 
 #[cfg(test)]

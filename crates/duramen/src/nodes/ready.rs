@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use duramen_client::{Client, ClientError, ClientOptions, NewTopic};
 use tokio::time::Instant;
 
 use super::{ClusterPlan, NodePlan};
 use crate::context::Context;
+use crate::direct::DirectAdmin;
 use crate::error::CliError;
 use crate::limits;
 
@@ -22,19 +22,10 @@ pub(crate) async fn wait_ready(
 ) -> Result<(), CliError> {
     let deadline = Instant::now() + patience;
     for node in &plan.nodes {
-        loop {
-            let reason = match look(context, plan, node).await {
-                Ok(None) => break,
-                Ok(Some(reason)) => reason,
-                Err(error) => CliError::from(error).full_text(),
-            };
+        let admin = DirectAdmin::new(&context.env, &node.grpc, limits::READY_CALL);
+        while let Err(reason) = look(&admin, plan).await {
             if Instant::now() >= deadline {
-                return Err(CliError::Failed(format!(
-                    "the cluster was not usable within {}s: node {}: {reason}; its log is {}",
-                    patience.as_secs(),
-                    node.id,
-                    node.dir.join("log").display()
-                )));
+                return Err(timed_out(node, &reason, patience));
             }
             tokio::time::sleep(limits::READY_INTERVAL).await;
         }
@@ -42,31 +33,25 @@ pub(crate) async fn wait_ready(
     Ok(())
 }
 
-/// What a node still waits for.
-async fn look(
-    context: &Context,
-    plan: &ClusterPlan,
-    node: &NodePlan,
-) -> Result<Option<String>, ClientError> {
-    let options = ClientOptions {
-        request_timeout: limits::READY_CALL,
-        client_id: "duramen-cli".into(),
-        ..ClientOptions::new([node.grpc.clone()])
-    };
-    let client = Client::with_env(context.env.clone(), options).await?;
-    let admin = client.admin();
+/// Whether a node sees a usable cluster; otherwise what it waits for.
+async fn look(admin: &DirectAdmin, plan: &ClusterPlan) -> Result<(), String> {
     let cluster = admin.describe_cluster().await?;
     let alive = cluster.nodes.iter().filter(|node| node.alive).count();
     if alive < plan.nodes.len() {
-        return Ok(Some(format!("{alive} of {} nodes are alive", plan.nodes.len())));
+        return Err(format!("{alive} of {} nodes are alive", plan.nodes.len()));
     }
-    if cluster.controller.is_none() {
-        return Ok(Some("the metadata group has no leader".into()));
+    if cluster.controller == 0 {
+        return Err("the metadata group has no leader".into());
     }
     let replicas = u32::try_from(plan.nodes.len()).unwrap_or(REPLICAS_MAX).min(REPLICAS_MAX);
-    let topic = NewTopic::new("readiness").partitions(PARTITIONS).replication_factor(replicas);
-    match admin.create_topic(topic.validate_only()).await {
-        Err(error) if error.code() == Some(duramen_client::ErrorCode::TopicExists) => Ok(None),
-        created => created.map(|_| None),
-    }
+    admin.could_create(PARTITIONS, replicas).await
+}
+
+fn timed_out(node: &NodePlan, reason: &str, patience: Duration) -> CliError {
+    CliError::Failed(format!(
+        "the cluster was not usable within {}s: node {}: {reason}; its log is {}",
+        patience.as_secs(),
+        node.id,
+        node.dir.join("log").display()
+    ))
 }

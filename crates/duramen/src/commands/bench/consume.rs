@@ -49,7 +49,7 @@ pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, Cli
         counted.errors += u64::from(tally.error.is_some());
         counted.error = counted.error.or(tally.error.map(|error| error.to_string()));
 
-        counted.latencies.add(&tally.latencies).expect("a histogram that grows takes all values");
+        counted.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
     }
     Ok(Report::new("consume", bench, &counted))
 }

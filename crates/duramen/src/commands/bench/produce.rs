@@ -57,7 +57,7 @@ pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, Cli
         counted.errors += tally.errors;
         counted.error = counted.error.or(tally.error);
 
-        counted.latencies.add(&tally.latencies).expect("a histogram that grows takes all values");
+        counted.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
     }
     Ok(Report::new("produce", bench, &counted))
 }

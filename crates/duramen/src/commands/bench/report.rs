@@ -13,9 +13,13 @@ use crate::{numbers, output};
 /// Latencies in microseconds.
 pub(super) type Latencies = Histogram<u64>;
 
-/// An empty histogram with three digits.
+/// The longest latency told apart: an hour, in microseconds.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+
+/// An empty histogram with three digits. Its range is fixed: one that could grow would not do so
+/// for `saturating_record`, which takes everything beyond the range as its end.
 pub(super) fn latencies() -> Latencies {
-    Histogram::new(3).expect("three digits are allowed")
+    Histogram::new_with_max(LATENCY_US_MAX, 3).expect("an hour in three digits is allowed")
 }
 
 /// Adds a latency.
@@ -147,5 +151,18 @@ impl Report {
             output::line(&format!("{name:<20}{value}"))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_recorded_as_it_was() {
+        let mut histogram = latencies();
+        record(&mut histogram, Duration::from_millis(250));
+        let median = histogram.value_at_quantile(0.5);
+        assert!((249_000..=251_000).contains(&median), "{median}");
     }
 }

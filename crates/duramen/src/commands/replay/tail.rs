@@ -29,6 +29,11 @@ where
         Self { records: Some(records) }
     }
 
+    /// Whether everything in it has been looked at.
+    pub(super) const fn is_exhausted(&self) -> bool {
+        self.records.is_none()
+    }
+
     /// Where the next due record is, if it had been written. Call it with every due record, in
     /// order.
     pub(super) async fn find(
@@ -90,6 +95,16 @@ mod tests {
             found(&["a", "b"], &["a", "b", "c", "d"]).await,
             [Some(100), Some(101), None, None]
         );
+    }
+
+    #[tokio::test]
+    async fn a_tail_is_exhausted_once_a_due_record_was_not_in_it() {
+        let mut tail = Tail::new(futures::stream::iter([Ok(record(100, "a"))]));
+        assert!(!tail.is_exhausted(), "nothing was looked at");
+        tail.find(&record(0, "a")).await.unwrap();
+        assert!(!tail.is_exhausted(), "there may be more");
+        tail.find(&record(1, "b")).await.unwrap();
+        assert!(tail.is_exhausted());
     }
 
     #[tokio::test]

@@ -41,6 +41,9 @@ pub(super) struct Transfer {
     pub(super) merge: bool,
 }
 
+/// The ends of target partitions that are to be looked through.
+type Tails = BTreeMap<u32, Tail<Consumer>>;
+
 /// What was done.
 #[derive(Debug, Serialize)]
 struct Summary {
@@ -71,7 +74,13 @@ impl Transfer {
             _ => CliError::file("lock", &lock_path)(error),
         })?;
         let (mut state, resumed) = self.state().await?;
-        let tails = if state.is_exact { BTreeMap::new() } else { self.tails(&mut state).await? };
+        let tails = match state.is_exact {
+            true => BTreeMap::new(),
+            false => tokio::select! {
+                tails = self.tails(&mut state) => tails?,
+                () = signals.next() => return Err(CliError::Interrupted),
+            },
+        };
         state.is_exact = false;
         state.save(disk, &self.path)?;
 
@@ -91,7 +100,9 @@ impl Transfer {
         let (fed, kept) =
             tokio::join!(Box::pin(feed.run(items, signals)), Box::pin(keeper.run(waiting)));
         let took = clock.monotonic().saturating_sub(start);
-        keeper.finish(fed.and(Ok(())), kept, resumed, took)
+        // What an earlier run has written and this one has not come to is still to be looked for.
+        keeper.state.is_exact = kept.is_ok() && feed.tails.values().all(Tail::is_exhausted);
+        keeper.finish(kept.and(fed), resumed, took)
     }
 
     /// The state to go on from, and whether there was one.
@@ -123,7 +134,7 @@ impl Transfer {
     }
 
     /// What was written to the target behind the noted watermarks, once nothing more arrives.
-    async fn tails(&self, state: &mut State) -> Result<BTreeMap<u32, Tail<Consumer>>, CliError> {
+    async fn tails(&self, state: &mut State) -> Result<Tails, CliError> {
         let ends = self.settled_ends().await?;
         let mut tails = BTreeMap::new();
         for (partition, end) in ends {
@@ -181,7 +192,7 @@ enum Place {
 struct Feed {
     source: Source,
     producer: Producer,
-    tails: BTreeMap<u32, Tail<Consumer>>,
+    tails: Tails,
     pace: Pace,
     by_key: bool,
     partitions: u32,
@@ -314,15 +325,12 @@ impl Keeper<'_> {
 
     /// Says what was done; a replay that is done forgets its state, another keeps it.
     fn finish(
-        mut self,
-        fed: Result<(), CliError>,
-        kept: Result<(), CliError>,
+        self,
+        outcome: Result<(), CliError>,
         resumed: bool,
         took: Duration,
     ) -> Result<(), CliError> {
-        // Everything that was sent has been noted, unless noting failed.
-        self.state.is_exact = kept.is_ok();
-        if let Err(error) = kept.and(fed) {
+        if let Err(error) = outcome {
             self.save()?;
             output::note(&format!(
                 "{} records are written; run the same command again to go on",
