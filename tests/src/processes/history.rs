@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use duramen_client::{Client, ConsumerOptions, Start};
+use duramen_client::{Client, ConsumerOptions, PartitionId, PartitionOffsets, Start};
 use futures::StreamExt as _;
 use tokio::time::Instant;
 
@@ -35,6 +35,13 @@ pub struct Sent {
     pub at: Instant,
 }
 
+impl Sent {
+    /// Whether it was acknowledged at an earlier offset than this.
+    const fn is_before(&self, offset: u64) -> bool {
+        matches!(self.fate, Fate::Acknowledged { offset: stored, .. } if stored < offset)
+    }
+}
+
 /// The records of one topic by partition, each partition's in the order in which they were sent.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -58,6 +65,13 @@ impl History {
         self.partitions.entry(partition).or_default().push(sent);
     }
 
+    /// Goes on with what later producers of the same topic were told.
+    pub fn extend(&mut self, later: Self) {
+        for (partition, sent) in later.partitions {
+            self.partitions.entry(partition).or_default().extend(sent);
+        }
+    }
+
     /// The records of a partition, in the order in which they were sent.
     #[must_use]
     pub fn of(&self, partition: u32) -> &[Sent] {
@@ -73,7 +87,7 @@ impl History {
 
     /// Reads the whole topic back and compares: every acknowledged record is there, once, at its
     /// offset and in the order of sending; no value is there twice; nothing is there that was
-    /// refused or never sent; offsets have no gaps.
+    /// refused or never sent; offsets have no gaps. What retention has trimmed is left out.
     ///
     /// # Errors
     /// The topic cannot be read.
@@ -86,7 +100,9 @@ impl History {
         for (partition, sent) in &self.partitions {
             let empty = BTreeMap::new();
             let read = read.get(partition).unwrap_or(&empty);
-            let checked = check_partition(*partition, sent, read);
+            let first = read.first_key_value().map_or(0, |(first, _)| *first);
+            let kept: Vec<_> = sent.iter().filter(|sent| !sent.is_before(first)).cloned().collect();
+            let checked = check_partition(*partition, &kept, read);
             counts.acknowledged += checked.acknowledged;
             counts.unknown_stored += checked.unknown_stored;
             counts.unknown_lost += checked.unknown_lost;
@@ -101,6 +117,7 @@ impl History {
 
 /// All values of a topic, by partition and offset.
 async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMap<u64, String>>> {
+    let kept = log_starts(client, topic).await?;
     let options = ConsumerOptions::default().start(Start::First).until_high_watermark();
     let mut consumer = client.consumer(topic, options).await?;
     let mut read = BTreeMap::<u32, BTreeMap<u64, String>>::new();
@@ -109,11 +126,28 @@ async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMa
         let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
         let values = read.entry(record.partition.get()).or_default();
         let offset = record.offset.get();
-        let due = values.last_key_value().map_or(0, |(last, _)| last + 1);
-        assert_eq!(offset, due, "partition {} has a gap or goes back", record.partition);
+        if let Some((last, _)) = values.last_key_value() {
+            assert_eq!(offset, last + 1, "partition {} has a gap or goes back", record.partition);
+        }
         values.insert(offset, value);
     }
+    // Retention may have trimmed more meanwhile, and nothing else may be missing at the front.
+    let still_kept = log_starts(client, topic).await?;
+    for (partition, values) in &read {
+        let first = values.first_key_value().map_or(0, |(first, _)| *first);
+        let starts = (kept.get(partition).copied(), still_kept.get(partition).copied());
+        let is_start = starts.0 <= Some(first) && Some(first) <= starts.1;
+        assert!(is_start, "partition {partition} begins at {first}, its log at {starts:?}");
+    }
     Ok(read)
+}
+
+/// Where the log of each partition begins.
+async fn log_starts(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, u64>> {
+    let found = client.admin().list_offsets(topic, &BTreeMap::new()).await?;
+    let start =
+        |(id, offsets): (PartitionId, PartitionOffsets)| (id.get(), offsets.log_start_offset.get());
+    Ok(found.into_iter().map(start).collect())
 }
 
 fn check_partition(partition: u32, sent: &[Sent], read: &BTreeMap<u64, String>) -> Counts {

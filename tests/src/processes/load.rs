@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Fate, History, Outcome, Sent, eventually};
+use super::{DEADLINE, Fate, History, Outcome, Sent, eventually};
 
 /// Wait before a producer that could not be made is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -26,13 +26,16 @@ pub struct LoadOptions {
     pub window: usize,
     /// Bytes of a value, at least.
     pub value_bytes: usize,
-    /// Records of each producer, at most.
-    pub records_max: u64,
+    /// The number of each producer's first record: of two loads of one topic one goes on where the
+    /// other ended.
+    pub first: u64,
+    /// The number that no record of a producer reaches.
+    pub end: u64,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { partitions: 1, window: 8, value_bytes: 40, records_max: u64::MAX }
+        Self { partitions: 1, window: 8, value_bytes: 40, first: 0, end: u64::MAX }
     }
 }
 
@@ -63,7 +66,7 @@ impl Load {
                 options,
                 history: Arc::clone(&history),
                 stop: stop.subscribe(),
-                number: 0,
+                number: options.first,
             };
             tasks.spawn(feeder.run());
         }
@@ -131,11 +134,16 @@ impl Load {
         Ok(self.history())
     }
 
-    /// Waits until every producer has sent its share and knows what became of it.
+    /// Waits until every producer has sent all its records, and gives what they were told.
     ///
     /// # Errors
-    /// A producer's task failed.
-    pub async fn wait_done(&mut self) -> Outcome {
+    /// A producer's task failed, or not in time.
+    pub async fn complete(mut self) -> Outcome<History> {
+        tokio::time::timeout(DEADLINE, self.wait_done()).await??;
+        Ok(self.history())
+    }
+
+    async fn wait_done(&mut self) -> Outcome {
         while let Some(joined) = self.tasks.join_next().await {
             joined?;
         }
@@ -166,7 +174,7 @@ impl Feeder {
     }
 
     fn is_over(&self) -> bool {
-        *self.stop.borrow() || self.number >= self.options.records_max
+        *self.stop.borrow() || self.number >= self.options.end
     }
 
     async fn feed(&mut self, producer: &Producer) {

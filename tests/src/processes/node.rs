@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::{NodeAddresses, Outcome, Wire, eventually, get};
 
@@ -30,6 +30,8 @@ pub struct Node {
     /// What else stands on its command line.
     arguments: Vec<String>,
     child: Option<Child>,
+    /// Held open while the process is to run: it ends by itself when this process does.
+    stdin: Option<ChildStdin>,
 }
 
 impl Node {
@@ -69,6 +71,7 @@ impl Node {
             program: program.to_owned(),
             arguments,
             child: None,
+            stdin: None,
         }
     }
 
@@ -91,12 +94,14 @@ impl Node {
             .env_remove("RUST_LOG")
             .arg("server")
             .args(&self.arguments)
-            .args(["--exit-with-stdin", "--log", "info"])
+            .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        self.child = Some(command.spawn()?);
+        let mut child = command.spawn()?;
+        self.stdin = child.stdin.take();
+        self.child = Some(child);
         Ok(())
     }
 
@@ -165,6 +170,7 @@ impl Node {
     pub async fn ended(&mut self) -> Outcome<ExitStatus> {
         let mut child = self.child.take().ok_or("the node does not run")?;
         let ended = tokio::time::timeout(END_MAX, child.wait()).await;
+        self.stdin = None;
         Ok(ended.map_err(|_| format!("node {} does not end", self.id))??)
     }
 

@@ -1,12 +1,11 @@
 //! kill -9 under load: of a leader, again and again, and of all nodes at once.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use duramen_client::{NewTopic, PartitionId};
-use duramen_tests::processes::{Cluster, Finding, Load, LoadOptions, Outcome, Verified, say, size};
+use duramen_client::{Client, NewTopic, PartitionId};
+use duramen_tests::processes::{Cluster, Load, LoadOptions, Outcome, say, size};
 
-use crate::program;
+use crate::{check_histories, cluster_with, verify_all};
 
 const TOPIC: &str = "rings";
 const PARTITIONS: u32 = 3;
@@ -14,11 +13,8 @@ const PARTITIONS: u32 = 3;
 /// Records of each partition that must be acknowledged before and between the blows.
 const CALM: usize = 30;
 
-async fn cluster_under_load() -> Outcome<(Cluster, duramen_client::Client, Load)> {
-    let cluster = Cluster::start(&program(), 3).await?;
-    let client = cluster.client().await?;
-    let topic = NewTopic::new(TOPIC).partitions(PARTITIONS).replication_factor(3);
-    client.admin().create_topic(topic).await?;
+async fn cluster_under_load() -> Outcome<(Cluster, Client, Load)> {
+    let (cluster, client) = cluster_with(NewTopic::new(TOPIC).partitions(PARTITIONS)).await?;
     let options = LoadOptions { partitions: PARTITIONS, ..LoadOptions::default() };
     let load = Load::start(&client, TOPIC, options);
     load.wait_acknowledged(PARTITIONS, CALM).await?;
@@ -61,23 +57,6 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed_again_and_again() 
     cluster.passed();
 }
 
-/// The replicas of each partition have one history, and it is whole.
-fn check_histories(verified: &Verified) {
-    assert!(verified.sound, "{verified:?}");
-    let mut equal = 0;
-    let mut chains = BTreeMap::<(&str, u64), &Finding>::new();
-    for finding in &verified.findings {
-        let (start, end) = finding.offsets;
-        assert_eq!(finding.records, end - start, "a hole in {finding:?}");
-        let place = (finding.partition.as_str(), finding.indexes.1);
-        if let Some(other) = chains.insert(place, finding) {
-            assert_eq!(finding.chain, other.chain, "{finding:?} and {other:?}");
-            equal += 1;
-        }
-    }
-    assert!(equal > 0, "no two replicas ended at the same entry: {verified:?}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     let (mut cluster, client, load) = cluster_under_load().await.unwrap();
@@ -93,8 +72,7 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     say(format_args!("kill -9 of all nodes at once: {counts:?}"));
 
     cluster.terminate_all().await.unwrap();
-    let dirs: Vec<_> = cluster.nodes.iter().map(|node| node.dir.as_path()).collect();
-    let verified = cluster.tool().verify(&dirs).await.unwrap();
+    let verified = verify_all(&cluster).await.unwrap();
     assert_eq!(verified.findings.len(), 3 * (1 + 3), "metadata and three partitions on each");
     check_histories(&verified);
     cluster.passed();
