@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use duramen_metadata::{
     Command, ConfigKey, Outcome, Topic, TopicRequest, plan_alter_topic, plan_create_topic,
@@ -61,6 +62,9 @@ pub struct ConfigValue {
 
 /// Entries that a follower may be behind and count as caught up.
 const IN_SYNC_LAG_MAX: u64 = 16;
+
+/// How long a follower may be silent and count as caught up: a few heartbeats.
+const IN_SYNC_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 impl Broker {
     /// Creates a topic and waits, for a while, until its partitions are formed.
@@ -243,12 +247,14 @@ fn in_sync(member: &Member, found: &Found) -> Vec<NodeId> {
         return Vec::new();
     }
     let own = handle.group.replica();
-    let caught_up: Vec<ReplicaId> = handle
-        .group
-        .lag()
-        .into_iter()
-        .filter(|(id, lag)| *id == own || lag.is_some_and(|lag| lag <= IN_SYNC_LAG_MAX))
-        .map(|(id, _)| id)
+    let replication = handle.group.replication().unwrap_or_default();
+    let caught_up: Vec<ReplicaId> = replication
+        .iter()
+        .filter(|(_, lag)| {
+            let answers = lag.silent_for.is_some_and(|silent| silent <= IN_SYNC_SILENCE_MAX);
+            answers && lag.entries <= IN_SYNC_LAG_MAX
+        })
+        .map(|(id, _)| *id)
         .collect();
     let partition = found.topic.partition(found.id.partition);
     let replicas = partition.into_iter().flat_map(|partition| &partition.replicas);

@@ -186,9 +186,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Bytes of payload that come with the entry.
-    pub(crate) fn payload_bytes(&self) -> usize {
-        self.frame.as_ref().map_or(0, |frame| frame.payload.len())
+    /// Bytes of records that come with the entry.
+    pub(crate) fn record_bytes(&self) -> usize {
+        let records = self.frame.as_ref().filter(|frame| frame.header.is_data());
+        records.map_or(0, |frame| frame.payload.len())
     }
 }
 

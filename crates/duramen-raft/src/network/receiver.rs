@@ -104,7 +104,8 @@ fn append_request(
 }
 
 async fn append_to(group: &Group, request: AppendEntriesRequest<TypeConfig>) -> pb::AppendResult {
-    let bytes: usize = request.entries.iter().map(|entry| entry.payload_bytes()).sum();
+    // Only records: a full node must still take a change of leader, of members, of the log start.
+    let bytes: usize = request.entries.iter().map(|entry| entry.record_bytes()).sum();
     if bytes > 0 && !group.has_room_for(bytes) {
         return refused("the disk is full".to_owned());
     }
