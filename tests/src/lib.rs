@@ -1,4 +1,5 @@
 //! Tests of the whole: clusters simulated in one thread under a seed, and clusters of real
 //! processes on loopback.
 
+pub mod processes;
 pub mod simulation;

@@ -5,7 +5,7 @@ use std::process::Command;
 use duramen_tests::simulation::{Report, Scenario, run};
 
 fn simulate(seed: u64) -> Report {
-    run(Scenario { seed, partitions: 3, records: 60 }).unwrap()
+    run(Scenario { seed, partitions: 3, records: 60 }).expect("a simulated cluster runs to its end")
 }
 
 #[test]
@@ -19,9 +19,9 @@ fn nothing_acknowledged_is_lost_to_a_power_cut_of_a_leader() {
 /// The trace of a seed, made by a process of its own.
 fn trace(seed: u64) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_duramen-sim")).arg(seed.to_string()).output();
-    let output = output.unwrap();
+    let output = output.expect("the simulator was built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("a trace is text")
 }
 
 #[test]

@@ -166,14 +166,21 @@ impl Group {
     /// What this replica is to its group at the moment. No I/O, no lock held across it.
     #[must_use]
     pub fn status(&self) -> GroupStatus {
+        let stopped = self.is_stopped();
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         GroupStatus {
             term: Term::new(metrics.vote.leader_id.term),
-            is_leader: metrics.state == ServerState::Leader,
-            leader: metrics.current_leader.map(ReplicaId::new),
-            stopped: metrics.state == ServerState::Shutdown,
+            is_leader: !stopped && metrics.state == ServerState::Leader,
+            leader: metrics.current_leader.filter(|_| !stopped).map(ReplicaId::new),
+            stopped,
         }
+    }
+
+    /// Whether openraft has stopped, by itself or on demand: it leaves its other metrics as they
+    /// were then, and a leader that stopped would go on serving.
+    fn is_stopped(&self) -> bool {
+        self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
     /// Changes of leader and term, for tasks that wait for them.
@@ -246,6 +253,9 @@ impl Group {
     /// Nothing is awaited: a group that cannot take a message at once is busy, and so alive.
     pub(crate) fn tick(&self) -> bool {
         use futures::FutureExt as _;
+        if self.is_stopped() {
+            return false;
+        }
         let metrics = self.raft.server_metrics();
         let (is_leader, is_voter, alone) = {
             let metrics = metrics.borrow_watched();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::{Env, TaskHandle};
-use duramen_log::{DamagedRange, Log, LogIdentity, LogOptions, OpenError};
+use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
 use duramen_types::{NodeId, ReplicaId};
 use openraft::{Config, ConfigError, Raft};
@@ -354,10 +354,12 @@ impl RaftHost {
         let dir = path.clone();
         let opening = move || Log::open(&env.disk, &env.random, &dir, identity, options);
         let opened = self.env.tasks.blocking("log-open", opening).await;
-        let (log, recovery) = opened.map_err(|source| GroupOpenError::Lost {
-            group,
-            path: path.clone(),
-            source: Box::new(source),
+        let (log, recovery) = opened.map_err(|source| match source {
+            // The log may be all right: nobody could look.
+            OpenError::Io { .. } | OpenError::Version { .. } => {
+                GroupOpenError::Io { group, action: "read the log of", source: Box::new(source) }
+            }
+            _ => GroupOpenError::Lost { group, path: path.clone(), source: Box::new(source) },
         })?;
         if log.is_damaged() {
             return Err(GroupOpenError::Damaged { group, path, ranges: recovery.damaged });
@@ -383,7 +385,11 @@ impl RaftHost {
         let clock = Arc::clone(&self.env.clock);
         let sync = move || {
             let started = clock.monotonic();
-            let synced = syncing.sync().map(|_| ()).map_err(io::Error::other);
+            let synced = match syncing.sync() {
+                // Closing synced all there was.
+                Ok(_) | Err(LogError::Closed) => Ok(()),
+                Err(error) => Err(io::Error::other(error)),
+            };
             metrics::synced(clock.monotonic().saturating_sub(started));
             synced
         };
@@ -434,7 +440,7 @@ impl RaftHost {
         }
     }
 
-    /// Stops a replica, if it is open, and removes its data.
+    /// Stops a replica, if it is open, and removes its data, durably.
     ///
     /// # Errors
     /// As the disk says; what is left is removed at the next try.
@@ -442,11 +448,16 @@ impl RaftHost {
         if self.group(id).is_some_and(|group| group.replica() == replica) {
             self.close_group(id).await;
         }
-        self.hard_state.forget(id, replica)?;
         let (disk, path) = (Arc::clone(&self.env.disk), self.replica_dir(id, replica));
-        let removing =
-            move || if disk.exists(&path)? { disk.remove_dir_all(&path) } else { Ok(()) };
-        self.env.tasks.blocking("replica-remove", removing).await
+        let removing = move || {
+            if disk.exists(&path)? {
+                disk.remove_dir_all(&path)?;
+            }
+            path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
+        };
+        self.env.tasks.blocking("replica-remove", removing).await?;
+        // The vote goes last: a log must never come back without it.
+        self.hard_state.forget(id, replica)
     }
 
     /// Whether a replica's directory exists.
@@ -455,6 +466,12 @@ impl RaftHost {
     /// As the disk says.
     pub fn has_replica(&self, id: GroupId, replica: ReplicaId) -> io::Result<bool> {
         self.env.disk.exists(&self.replica_dir(id, replica))
+    }
+
+    /// Bounds the syncs that run at once.
+    #[cfg(test)]
+    pub(crate) const fn syncs(&self) -> &Arc<Semaphore> {
+        &self.syncs
     }
 
     /// Stops all replicas, cleanly.

@@ -30,6 +30,8 @@ mod snapshot;
 mod store;
 mod ticker;
 mod tracker;
+#[cfg(test)]
+mod trials;
 mod types;
 mod wire;
 
@@ -38,7 +40,7 @@ pub use group::{Group, GroupStatus, ProposeError, Proposed};
 pub use hard_state::HardStateError;
 pub use host::{GroupOpenError, GroupSpec, HostError, RaftHost};
 pub use machine::{RestoreError, StateMachine};
-pub use membership::{GroupMembers, MembershipError};
+pub use membership::{ChangeError, GroupMembers, ReplicaLag, TransferError};
 pub use network::{LocalNode, PeerHandler};
 pub use partition::{FetchedBatches, TrimTarget};
 pub use producers::{BatchId, Check};

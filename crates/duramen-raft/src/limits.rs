@@ -42,6 +42,13 @@ pub const LINK_RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long a vote, transfer or snapshot call may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a chosen voter may take to take over from its leader; nothing is written meanwhile.
+pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Entries that a voter may lack when it is to take over: no more than what is in flight, since it
+/// must have them all before it can be elected, and nothing is written meanwhile.
+pub const TRANSFER_LAG_ENTRIES_MAX: u64 = 256;
+
 /// Files synced at the same time.
 pub const SYNCS_IN_PARALLEL: usize = 16;
 

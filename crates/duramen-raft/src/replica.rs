@@ -285,8 +285,9 @@ impl Replica {
         self.wake.notify_one();
     }
 
-    /// The log start moved.
+    /// The log start moved; it may have to move on, to a target set meanwhile.
     pub(crate) fn log_start_moved(&self) {
+        self.wake.notify_one();
         let log_start_offset = self.log.start().base_offset;
         self.progress.send_modify(|progress| {
             progress.log_start_offset = log_start_offset;

@@ -227,7 +227,9 @@ impl RaftLogReader<TypeConfig> for LogStore {
     where
         R: RangeBounds<u64> + Clone + Debug + Send,
     {
-        let (mut start, end) = self.range(&range);
+        let (start, end) = self.range(&range);
+        // What is purged may be missing here; the readers that must not miss any say so.
+        let mut start = start.max(self.replica.log.start().first_index.get());
         let mut entries = Vec::new();
         while start < end {
             let more = self.read_stubs(start, end).await?;
@@ -376,6 +378,9 @@ fn purge(replica: &Replica, id: LogId) -> io::Result<()> {
         })?;
         return reset(replica, &snapshot);
     }
+    // A snapshot holds nothing but committed entries; what the log remembers of that after a crash
+    // may lag behind the snapshot.
+    replica.log.set_committed(LogIndex::new(id.index));
     let start = replica.log_start_at(first)?;
     replica.log.trim_to(start).map_err(|error| replica.io_error(error))?;
     replica.log_start_moved();

@@ -48,7 +48,7 @@ impl Handler {
         if known.voters.contains(&replica) || known.learners.contains(&replica) {
             return Ok(());
         }
-        group.add_learner(replica).await.map_err(|error| format!("{}: {}", error, error.source))
+        group.add_learner(replica).await.map_err(|error| error.to_string())
     }
 }
 

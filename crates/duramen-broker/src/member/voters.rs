@@ -35,10 +35,7 @@ pub(super) async fn run(member: &Member) {
         let Some(voters) = target(&members, &nodes, &lag) else { continue };
         match group.change_voters(&voters).await {
             Ok(()) => tracing::info!(?voters, "the voters of the metadata group changed"),
-            Err(error) => tracing::warn!(
-                error = %error.source,
-                "could not change the voters of the metadata group"
-            ),
+            Err(error) => tracing::warn!(%error, "the voters of the metadata group stay"),
         }
     }
 }

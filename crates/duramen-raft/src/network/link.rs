@@ -123,7 +123,11 @@ impl Link {
         (AppendLane { link, stream }, receiver)
     }
 
+    /// Nothing waits for a link that is down: it would be old when it arrives.
     fn send(&self, outgoing: Outgoing) -> Result<(), LinkError> {
+        if !self.is_up() {
+            return Err(LinkError::Down);
+        }
         self.out.try_send(outgoing).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => LinkError::Saturated,
             mpsc::error::TrySendError::Closed(_) => LinkError::Down,
@@ -152,6 +156,9 @@ pub(super) struct AppendLane {
 impl AppendLane {
     /// Sends one append; waits while the link's queue is full.
     pub(super) async fn send(&self, mut request: pb::AppendRequest) -> Result<(), LinkError> {
+        if !self.link.is_up() {
+            return Err(LinkError::Down);
+        }
         request.stream = self.stream;
         let sent = self.link.out.send(Outgoing::Append(request)).await;
         sent.map_err(|_| LinkError::Down)
@@ -256,7 +263,10 @@ async fn connect_and_pump(shared: &Arc<Shared>, queue: &Queue) -> String {
     let mut client = PeerServiceClient::new(shared.channel.clone())
         .max_decoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX)
         .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX);
-    let requests = outgoing(Arc::clone(shared), Arc::clone(queue));
+    // Ends the sending side with this connection, however long that is kept open: the next one
+    // needs the queue.
+    let (_alive, ended) = oneshot::channel();
+    let requests = outgoing(Arc::clone(shared), Arc::clone(queue), ended);
     let mut incoming = match client.link(requests).await {
         Ok(response) => response.into_inner(),
         Err(status) => return status.message().to_owned(),
@@ -282,19 +292,30 @@ async fn connect_and_pump(shared: &Arc<Shared>, queue: &Queue) -> String {
     }
 }
 
-/// What this side sends: a greeting, then whatever the queue holds, as fast as the connection
-/// takes it.
-fn outgoing(shared: Arc<Shared>, queue: Queue) -> impl Stream<Item = pb::PeerFrame> + Send {
+/// What this side sends until `ended`: a greeting, then whatever the queue holds, as fast as the
+/// connection takes it.
+fn outgoing(
+    shared: Arc<Shared>,
+    queue: Queue,
+    ended: oneshot::Receiver<()>,
+) -> impl Stream<Item = pb::PeerFrame> + Send {
+    use futures::StreamExt as _;
     let hello = shared.local.hello(shared.class);
-    let rest = futures::stream::unfold((shared, queue), |(shared, queue)| async move {
+    let state = (shared, queue, ended);
+    let rest = futures::stream::unfold(state, |(shared, queue, mut ended)| async move {
         let mut batch = Vec::new();
-        let taken = queue.lock().await.recv_many(&mut batch, limits::LINK_QUEUE_FRAMES).await;
+        let receiving =
+            async { queue.lock().await.recv_many(&mut batch, limits::LINK_QUEUE_FRAMES).await };
+        let taken = tokio::select! {
+            biased;
+            _ = &mut ended => 0,
+            taken = receiving => taken,
+        };
         if taken == 0 {
             return None;
         }
         let frames = shared.frames(batch);
-        Some((futures::stream::iter(frames), (shared, queue)))
+        Some((futures::stream::iter(frames), (shared, queue, ended)))
     });
-    use futures::StreamExt as _;
     futures::stream::once(async move { hello }).chain(rest.flatten())
 }

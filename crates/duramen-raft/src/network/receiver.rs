@@ -108,14 +108,12 @@ async fn append_to(group: &Group, request: AppendEntriesRequest<TypeConfig>) -> 
     if bytes > 0 && !group.has_room_for(bytes) {
         return refused("the disk is full".to_owned());
     }
-    let from_leader = request.vote.committed;
+    // Noted before the answer, which may wait for a slow disk; not for a leader of the past.
+    if request.vote.committed && request.vote.leader_id.term >= group.status().term.get() {
+        group.heard_from_leader();
+    }
     match group.raft().append_entries(request).await {
-        Ok(response) => {
-            if from_leader {
-                group.heard_from_leader();
-            }
-            wire::append_result_to_wire(&response)
-        }
+        Ok(response) => wire::append_result_to_wire(&response),
         Err(error) => refused(error.to_string()),
     }
 }
