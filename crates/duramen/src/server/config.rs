@@ -18,8 +18,9 @@ use crate::logging::{LogFormat, LogOptions};
 /// The variable that names the file.
 pub(crate) const FILE_VARIABLE: &str = "DURAMEN_CONFIG";
 
-/// What a server logs if nobody says.
-pub(crate) const LOG_DEFAULT: &str = "warn,duramen=info";
+/// What a server logs if nobody says. Libraries warn of every call to a node that is down, several
+/// times a second and partition; what matters of that, our own crates say once.
+pub(crate) const LOG_DEFAULT: &str = "error,duramen=info";
 
 /// What stands for a listener that is not wanted.
 const OFF: &str = "off";
