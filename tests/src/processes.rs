@@ -18,7 +18,7 @@ mod wire;
 use std::io::Write as _;
 
 pub use cluster::Cluster;
-pub use damage::{append_garbage, end_of_frames, flip_bit, segments};
+pub use damage::{append_garbage, flip_bit, segments};
 pub use history::{Fate, History, Sent};
 pub use http::get;
 pub use load::{Load, LoadOptions};

@@ -1,7 +1,8 @@
 //! Clusters of real processes on loopback, killed, wiped and damaged: what was acknowledged stays,
 //! what cannot be done is refused in words.
 //!
-//! Sizes are small here; `DURAMEN_ROUNDS` and `DURAMEN_POWER_ROUNDS` make them larger.
+//! Sizes are small here; `DURAMEN_ROUNDS`, `DURAMEN_FREEZES` and `DURAMEN_POWER_ROUNDS` make them
+//! larger.
 //! `DURAMEN_PROGRAM` names another program to test, such as a release build.
 
 #[path = "cluster/command_line.rs"]

@@ -35,23 +35,13 @@ pub fn flip_bit(path: &Path, position: u64) -> Outcome {
     Ok(file.sync_all()?)
 }
 
-/// Where a segment's last frame ends: behind the last byte that is not zero, at a multiple of 8.
-///
-/// # Errors
-/// The file cannot be read.
-pub fn end_of_frames(path: &Path) -> Outcome<u64> {
-    let bytes = std::fs::read(path)?;
-    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    Ok(u64::try_from(used.next_multiple_of(8))?)
-}
-
-/// Writes what a power cut leaves of a frame that was not synced: its first half.
+/// Writes what a power cut leaves of a frame that was not synced: its first half. `end` is where
+/// the frames of the segment end.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn append_garbage(path: &Path) -> Outcome {
-    let end = end_of_frames(path)?;
-    let file = File::options().read(true).write(true).open(path)?;
+pub fn append_garbage(path: &Path, end: u64) -> Outcome {
+    let file = File::options().write(true).open(path)?;
     let mut torn = [0xA5; 75];
     torn[..4].copy_from_slice(b"DFRM");
     file.write_all_at(&torn, end)?;

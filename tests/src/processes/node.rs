@@ -163,6 +163,11 @@ impl Node {
         self.signal(Signal::TERM)
     }
 
+    /// Closes the process's stdin, which asks it to end, too.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
     /// Waits until the process has ended.
     ///
     /// # Errors

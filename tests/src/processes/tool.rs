@@ -9,6 +9,9 @@ use tokio::process::{Child, Command};
 
 use super::{Failure, Outcome};
 
+/// What a frame has before its payload.
+const FRAME_OVERHEAD_BYTES: u64 = 120;
+
 /// A command that takes longer hangs.
 const COMMAND_MAX: Duration = Duration::from_secs(120);
 
@@ -119,15 +122,19 @@ impl Tool {
         Ok(verified)
     }
 
-    /// The frames of a segment as `dump` shows them.
+    /// Where the last sound frame of a segment ends, as `dump` shows it.
     ///
     /// # Errors
-    /// It could not read the file.
-    pub async fn dump(&self, segment: &Path) -> Outcome<Vec<Value>> {
+    /// It could not read the file, or there is none.
+    pub async fn end_of_frames(&self, segment: &Path) -> Outcome<u64> {
         let path = segment.display().to_string();
         let output = self.run(&["dump", "--json", &path]).await?;
-        let frames = output.json_lines()?;
-        Ok(frames.into_iter().filter(|line| line.get("kind").is_some()).collect())
+        let lines = output.json_lines()?;
+        let last = lines.iter().rfind(|line| line.get("kind").is_some());
+        let number = |name: &str| last.and_then(|frame| frame[name].as_u64());
+        let position = number("position").ok_or("a segment without frames")?;
+        let payload = number("payload_bytes").ok_or("a frame without a length")?;
+        Ok((position + FRAME_OVERHEAD_BYTES + payload).next_multiple_of(8))
     }
 }
 

@@ -22,7 +22,7 @@ const NETS: [&str; 11] = ["uw", "mb", "us", "ci", "nc", "ak", "hv", "nn", "pr", 
 /// Earthquakes in the form of the public catalog; odd spaces, escapes and scripts must stay.
 fn lines() -> Vec<String> {
     let line = |number: usize| {
-        let net = NETS[number * number % NETS.len()];
+        let net = NETS[(number + number / NETS.len()) % NETS.len()];
         let time = FIRST_TIME + STEP * u64::try_from(number).unwrap_or(0);
         let place =
             ["37km NNE of Amboy, Washington", "Žďár \\u00e9\\\"quote\\\"", "東京"][number % 3];

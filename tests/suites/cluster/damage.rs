@@ -4,11 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use duramen_client::{
     Client, ClientOptions, ConsumerOptions, ErrorCode, ErrorKind, NewTopic, PartitionId, Start,
 };
+use duramen_proto::v1::fetch_response::Data;
 use duramen_tests::processes::{
-    Cluster, Fate, History, Load, LoadOptions, Outcome, append_garbage, eventually, flip_bit,
+    Cluster, Fate, History, Load, LoadOptions, Outcome, Wire, append_garbage, eventually, flip_bit,
     segments,
 };
 use futures::StreamExt as _;
@@ -38,7 +40,9 @@ async fn a_torn_end_is_cut() {
     let follower = follower(&cluster).await.unwrap();
     cluster.node(follower).kill().await.unwrap();
     let dir = replica(&mut cluster, follower).unwrap();
-    append_garbage(segments(&dir).unwrap().last().unwrap()).unwrap();
+    let segment = segments(&dir).unwrap().pop().unwrap();
+    let end = cluster.tool().end_of_frames(&segment).await.unwrap();
+    append_garbage(&segment, end).unwrap();
     let torn = cluster.tool().verify(&[&dir]).await.unwrap();
     assert!(torn.sound && torn.findings[0].torn, "a torn end is no damage: {torn:?}");
 
@@ -115,25 +119,46 @@ async fn a_replica_with_a_flipped_bit_takes_no_part_and_is_left_as_it_is() {
     cluster.passed();
 }
 
+/// Whether a value was acknowledged at this offset.
+fn was_acknowledged(history: &History, offset: u64, value: Option<Bytes>) -> bool {
+    let value = value.unwrap_or_default();
+    history.of(0).iter().any(|sent| {
+        sent.value.as_bytes() == value
+            && matches!(sent.fate, Fate::Acknowledged { offset: at, .. } if at == offset)
+    })
+}
+
+/// Fetches from one node until it refuses; says why. Everything given is as it was acknowledged.
+async fn fetch_until_refused(mut wire: Wire, history: &History) -> Outcome<ErrorCode> {
+    let mut next = 0;
+    loop {
+        let answer = match wire.fetch(TOPIC, 0, next).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Ok(refusal.code()),
+        };
+        let Some(Data::Records(given)) = answer.data else { return Err("no records".into()) };
+        for record in given.records {
+            assert!(was_acknowledged(history, record.offset, record.value), "{}", record.offset);
+        }
+        if answer.next_offset == next {
+            return Err(format!("nothing at {next}, and no word why").into());
+        }
+        next = answer.next_offset;
+    }
+}
+
 /// Reads from the first record on until an error; every record given is as it was acknowledged.
 async fn read_until_error(client: &Client, history: &History) -> Outcome<(u64, ErrorKind)> {
     let options = ConsumerOptions::default().start(Start::First);
     let mut consumer = client.consumer(TOPIC, options).await?;
-    let sent = history.of(0);
     let mut given = 0;
     while let Some(record) = consumer.next().await {
         let record = match record {
             Ok(record) => record,
             Err(error) => return Ok((given, error.kind())),
         };
-        let offset = record.offset.get();
-        assert_eq!(offset, given, "a record was passed over");
-        let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
-        let was_sent = sent.iter().any(|sent| {
-            sent.value == value
-                && matches!(sent.fate, Fate::Acknowledged { offset: at, .. } if at == offset)
-        });
-        assert!(was_sent, "offset {offset} gives what was not acknowledged there");
+        assert_eq!(record.offset.get(), given, "a record was passed over");
+        assert!(was_acknowledged(history, given, record.value), "{given} is another record");
         given += 1;
     }
     Err("the consumer came to an end".into())
@@ -148,6 +173,16 @@ async fn damage_of_all_replicas_is_an_error_and_never_wrong_data() {
     }
     cluster.start_all().unwrap();
     cluster.wait_ready().await.unwrap();
+    eventually("a node says what is wrong", async || {
+        let mut codes = Vec::new();
+        for node in &cluster.nodes {
+            codes.push(fetch_until_refused(node.wire(), &history).await?);
+        }
+        let is_said = codes.contains(&ErrorCode::CorruptReplica);
+        if is_said { Ok(()) } else { Err(format!("{codes:?}").into()) }
+    })
+    .await
+    .unwrap();
 
     let request_timeout = Duration::from_secs(10);
     let options = ClientOptions { request_timeout, ..ClientOptions::new(cluster.addresses()) };

@@ -180,3 +180,13 @@ async fn the_nodes_of_a_killed_dev_end() {
     dev.child.wait().await.unwrap();
     wait_gone(pid(&node)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_asked_to_end_in_two_ways_ends_in_good_order() {
+    let mut cluster = Cluster::start(&program(), 1).await.unwrap();
+    let node = cluster.node(1);
+    // What a supervisor does that ends everything: the pipe and the signal come together.
+    node.close_stdin();
+    node.terminate().await.unwrap();
+    cluster.passed();
+}

@@ -35,6 +35,19 @@ async fn round(cluster: &mut Cluster, load: &Load, number: u64) -> Outcome<Durat
     Ok(gap)
 }
 
+/// Freezes the leader of a partition until another one leads, and lets it go on.
+async fn frozen_round(cluster: &mut Cluster, load: &Load, number: u64) -> Outcome<Duration> {
+    let partition = u32::try_from(number % u64::from(PARTITIONS))?;
+    let (leader, epoch) = cluster.leader(TOPIC, PartitionId::new(partition)).await?;
+    cluster.node(leader).freeze()?;
+    let gap = load.wait_failover(partition, epoch).await?;
+    // It wakes up as a leader that nobody follows any more.
+    cluster.node(leader).thaw()?;
+    load.wait_acknowledged(PARTITIONS, CALM).await?;
+    cluster.wait_in_sync(TOPIC, 3).await?;
+    Ok(gap)
+}
+
 fn say_figures(what: &str, mut gaps: Vec<Duration>) {
     gaps.sort_unstable();
     let worst = gaps.last().copied().unwrap_or_default();
@@ -53,6 +66,20 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed_again_and_again() 
     let history = load.finish().await.unwrap();
     let counts = history.check(&client, TOPIC).await.unwrap();
     say_figures("failover after kill -9 of a leader", gaps);
+    say(format_args!("{counts:?}"));
+    cluster.passed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_frozen_overwrites_nothing() {
+    let (mut cluster, client, load) = cluster_under_load().await.unwrap();
+    let mut gaps = Vec::new();
+    for number in 0..size("DURAMEN_FREEZES", 2) {
+        gaps.push(frozen_round(&mut cluster, &load, number).await.unwrap());
+    }
+    let history = load.finish().await.unwrap();
+    let counts = history.check(&client, TOPIC).await.unwrap();
+    say_figures("failover after SIGSTOP of a leader", gaps);
     say(format_args!("{counts:?}"));
     cluster.passed();
 }
