@@ -145,8 +145,11 @@ impl Broker {
         if *self.shutdown.borrow() {
             return Err(BrokerError::ShuttingDown);
         }
+        // Until it is registered its copy of the metadata may be empty: it must not say that a
+        // topic does not exist.
         self.member
             .get()
+            .filter(|member| member.is_registered())
             .ok_or_else(|| BrokerError::Starting { reason: self.status.borrow().clone() })
     }
 
@@ -180,12 +183,7 @@ impl Broker {
     /// # Errors
     /// The reason, in words.
     pub fn ready(&self) -> Result<(), String> {
-        let member = self.member().map_err(|error| error.to_string())?;
-        if member.is_registered() {
-            Ok(())
-        } else {
-            Err("the cluster's metadata has no leader yet".to_owned())
-        }
+        self.member().map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Tells the node to stop; [`Broker::run`] returns when it has.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use duramen_log::LogError;
 use duramen_raft::Progress;
 use duramen_record::split_batches;
-use duramen_types::{MetadataIndex, Offset, PartitionId, Term, Timestamp, TopicId};
+use duramen_types::{MetadataIndex, Offset, PartitionId, Term, Timestamp, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use crate::authorize::{Caller, Operation, Resource};
@@ -90,6 +90,8 @@ pub struct ListedOffset {
 /// A partition that a caller reads: found, authorized, and led by this node.
 #[derive(Debug)]
 pub struct Reader {
+    member: Arc<Member>,
+    id: TopicPartition,
     handle: Arc<PartitionHandle>,
     topic_id: TopicId,
     term: Term,
@@ -113,10 +115,11 @@ impl Broker {
 }
 
 impl Reader {
-    fn open(member: &Member, found: &Found) -> Result<Self, BrokerError> {
+    fn open(member: &Arc<Member>, found: &Found) -> Result<Self, BrokerError> {
         let handle = member.led(found)?;
         let term = handle.group.serving_term().ok_or(BrokerError::NoLeader)?;
-        Ok(Self { handle, topic_id: found.id.topic, term })
+        let member = Arc::clone(member);
+        Ok(Self { member, id: found.id, handle, topic_id: found.id.topic, term })
     }
 
     /// The topic's id.
@@ -149,7 +152,8 @@ impl Reader {
     }
 
     async fn find(&self, time: Timestamp, progress: Progress) -> Result<Offset, BrokerError> {
-        let found = self.handle.group.find_timestamp(time).await.map_err(storage)?;
+        let found = self.handle.group.find_timestamp(time).await;
+        let found = found.map_err(|error| self.storage(&error))?;
         let Some((base_offset, batches)) = found else { return Ok(progress.high_watermark) };
         for batch in split_batches(batches) {
             let batch = batch?;
@@ -183,7 +187,8 @@ impl Reader {
             self.check_leader()?;
             let now = *progress.borrow_and_update();
             self.check_range(offset, now)?;
-            let fetched = self.handle.group.read(offset, bytes_max).await.map_err(storage)?;
+            let fetched = self.handle.group.read(offset, bytes_max).await;
+            let fetched = fetched.map_err(|error| self.storage(&error))?;
             let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
             let enough = bytes as u64 >= bytes_min;
             if enough || Instant::now() >= deadline {
@@ -225,16 +230,17 @@ impl Reader {
         Err(BrokerError::NoLeader)
     }
 
+    /// A log that does not check takes its replica out: another one leads then.
+    fn storage(&self, error: &LogError) -> BrokerError {
+        let reason = error.to_string();
+        if error.kind() == duramen_log::ErrorKind::Corrupt {
+            self.member.take_out(self.id, reason.clone());
+            return BrokerError::CorruptReplica { reason };
+        }
+        BrokerError::Storage { reason }
+    }
+
     fn progress(&self) -> Progress {
         *self.handle.group.progress().borrow()
-    }
-}
-
-fn storage(error: LogError) -> BrokerError {
-    match error {
-        LogError::Corrupt { .. } | LogError::EndLost { .. } => {
-            BrokerError::CorruptReplica { reason: error.to_string() }
-        }
-        error => BrokerError::Storage { reason: error.to_string() },
     }
 }

@@ -54,6 +54,18 @@ pub const OPENED_IN_PARALLEL: usize = 16;
 /// How often retention looks at the partitions that this node leads.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often a replica's log is read whole to see that it still checks.
+pub const SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often the scrubber looks for replicas that are due.
+pub const SCRUB_LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes that the scrubber reads at a time.
+pub const SCRUB_STEP_BYTES: u64 = 1 << 20;
+
+/// Bytes that the scrubber reads in a second at most, so that it leaves the disk to others.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 32 << 20;
+
 /// How often the free space of the disk is looked at.
 pub const DISK_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,7 @@ mod join;
 mod peers;
 mod reconcile;
 mod retention;
+mod scrub;
 mod voters;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use duramen_log::LogOptions;
 use duramen_metadata::{Node, Topic, TopicConfig};
 use duramen_raft::{GroupId, RaftHost};
 use duramen_types::{NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
+use tokio::sync::Notify;
 use tonic::service::Routes;
 
 use crate::broker::{Broker, NodeError, StartOptions};
@@ -50,6 +52,8 @@ pub(crate) struct Member {
     /// Replicas that take no part, and why.
     problems: RwLock<BTreeMap<TopicPartition, String>>,
     registered: AtomicBool,
+    /// A replica was found damaged while it was open.
+    damage: Notify,
 }
 
 /// A partition as a call names it, found.
@@ -74,6 +78,7 @@ impl Member {
             partitions: RwLock::new(BTreeMap::new()),
             problems: RwLock::new(BTreeMap::new()),
             registered: AtomicBool::new(false),
+            damage: Notify::new(),
         })
     }
 
@@ -112,6 +117,7 @@ impl Member {
             failed = join::run(self, broker) => failed,
             () = reconcile::run(self) => Ok(()),
             () = retention::run(self) => Ok(()),
+            () = scrub::run(self) => Ok(()),
             () = disk::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
         }
@@ -166,6 +172,16 @@ impl Member {
         self.problems.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    /// Notes that a replica is damaged: it takes no part from now on.
+    pub(crate) fn take_out(&self, id: TopicPartition, problem: String) {
+        let mut problems = self.problems.write().unwrap_or_else(PoisonError::into_inner);
+        if problems.insert(id, problem.clone()).as_ref() != Some(&problem) {
+            tracing::error!(partition = %id, problem, "a replica takes no part");
+        }
+        drop(problems);
+        self.damage.notify_one();
+    }
+
     pub(crate) fn problem_count(&self) -> usize {
         self.problems.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -174,10 +190,9 @@ impl Member {
     /// where to go.
     pub(crate) fn led(&self, found: &Found) -> Result<Arc<PartitionHandle>, BrokerError> {
         let Some(handle) = self.partition(found.id) else {
+            // Said plainly, not as a redirect: if all replicas are damaged, somebody has to say so.
             if let Some(reason) = self.problem(found.id) {
-                return Err(self
-                    .elsewhere(found)
-                    .unwrap_or(BrokerError::CorruptReplica { reason }));
+                return Err(BrokerError::CorruptReplica { reason });
             }
             return Err(self.elsewhere(found).unwrap_or(BrokerError::NoLeader));
         };

@@ -60,5 +60,4 @@ pub(crate) fn partition(member: &Member, id: TopicPartition, handle: &PartitionH
     metrics::gauge!(LOG_START_OFFSET, &labels).set(progress.log_start_offset.get() as f64);
     metrics::gauge!(LOG_BYTES, &labels).set(handle.group.log_bytes() as f64);
     metrics::gauge!(QUEUE_BYTES, &labels).set(handle.queued_bytes() as f64);
-    replicas_out(member.problem_count());
 }

@@ -11,7 +11,7 @@ use duramen_client::{Admin, Client, ClientOptions, NewTopic};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let servers = std::env::var("DURAMEN_SERVERS").unwrap_or_else(|_| "127.0.0.1:7000".into());
+    let servers = std::env::var("DURAMEN_SERVERS").unwrap_or_else(|_| "127.0.0.1:7650".into());
     let client = Client::connect(ClientOptions::new(servers.split(','))).await?;
     let admin = client.admin();
     let arguments: Vec<String> = std::env::args().skip(1).collect();

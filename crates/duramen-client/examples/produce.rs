@@ -9,7 +9,7 @@ use duramen_client::{Client, ClientOptions, ErrorCode, NewTopic, ProducerOptions
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let servers = std::env::var("DURAMEN_SERVERS").unwrap_or_else(|_| "127.0.0.1:7000".into());
+    let servers = std::env::var("DURAMEN_SERVERS").unwrap_or_else(|_| "127.0.0.1:7650".into());
     let mut arguments = std::env::args().skip(1);
     let topic = arguments.next().ok_or("usage: produce TOPIC LINE…")?;
 

@@ -15,7 +15,7 @@ use crate::{ClientError, ClientOptions, Consumer, ConsumerOptions, Producer, Pro
 /// # async fn example() -> Result<(), duramen_client::ClientError> {
 /// use duramen_client::{Client, ClientOptions};
 ///
-/// let client = Client::connect(ClientOptions::new(["a:7000", "b:7000"])).await?;
+/// let client = Client::connect(ClientOptions::new(["a:7650", "b:7650"])).await?;
 /// println!("cluster {}", client.cluster_id());
 /// # Ok(())
 /// # }

@@ -38,7 +38,8 @@ impl Failure {
             return match channel {
                 ChannelError::Lost { .. } => Self::Lost(error),
                 ChannelError::BadAddress { .. } => Self::Final(error),
-                ChannelError::Silent { .. } | ChannelError::ConnectTimeout { .. }
+                ChannelError::Silent { .. }
+                | ChannelError::ConnectTimeout { .. }
                 | ChannelError::Connect { .. }
                 | ChannelError::Handshake { .. } => Self::NotSent(error),
             };

@@ -6,7 +6,7 @@
 //! use futures::StreamExt;
 //!
 //! # async fn example() -> Result<(), duramen_client::ClientError> {
-//! let client = Client::connect(ClientOptions::new(["127.0.0.1:7000"])).await?;
+//! let client = Client::connect(ClientOptions::new(["127.0.0.1:7650"])).await?;
 //! client.admin().create_topic(NewTopic::new("orders").partitions(3)).await?;
 //!
 //! let producer = client.producer("orders", ProducerOptions::default()).await?;

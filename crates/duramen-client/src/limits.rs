@@ -18,6 +18,10 @@ pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// on adds to the outage.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
+/// So many answers in a row that say a replica is damaged, and no other one between them: no
+/// replica is sound, and waiting helps nobody.
+pub(crate) const DAMAGED_ANSWERS_MAX: u32 = 24;
+
 /// How often a node may answer that it knows no such topic before it is believed: a node that has
 /// just started learns of topics late.
 pub(crate) const UNKNOWN_TOPIC_RETRIES: u32 = 3;

@@ -133,6 +133,29 @@ impl Group {
         self.segments().iter().map(|segment| segment.bytes).sum()
     }
 
+    /// Reads committed entries from an index on (or from the log's start) and checks them; gives
+    /// where to go on, or `None` at the end. Reads the disk.
+    ///
+    /// # Errors
+    /// [`LogError`]; of kind `Corrupt` where the log does not check.
+    pub async fn scrub(
+        &self,
+        from: LogIndex,
+        bytes_max: u64,
+    ) -> Result<Option<LogIndex>, LogError> {
+        let end = self.progress().borrow().applied_end;
+        let replica = Arc::clone(&self.replica);
+        let reading = move || {
+            let from = from.max(replica.log.start().first_index);
+            if from >= end {
+                return Ok(None);
+            }
+            let frames = replica.log.read(from, end, bytes_max)?;
+            Ok(frames.last().map(|frame| frame.header.index.next()))
+        };
+        self.replica.env.tasks.blocking("scrub", reading).await
+    }
+
     /// How many voters have a committed entry on disk for sure, and how many voters there are.
     #[must_use]
     pub fn quorum(&self) -> (u32, u32) {

@@ -39,6 +39,7 @@ pub(super) async fn run(member: &Member) {
         tokio::select! {
             biased;
             changed = changes.changed() => if changed.is_err() { return },
+            () = member.damage.notified() => {}
             // Something may have stopped by itself meanwhile.
             () = tokio::time::sleep(if settled { RETRY * 2 } else { RETRY }) => {}
         }
@@ -48,6 +49,7 @@ pub(super) async fn run(member: &Member) {
 /// One pass; says whether everything is as it should be.
 async fn reconcile(member: &Member) -> bool {
     let placed = member.placed();
+    close_damaged(member).await;
     let removed = remove_deleted(member, &placed).await;
     let formed = form(member, &placed).await;
     let opened = open_all(member, &placed).await;
@@ -99,16 +101,22 @@ impl Member {
     }
 
     fn set_problem(&self, id: TopicPartition, problem: Option<String>) {
-        let mut problems = self.problems.write().unwrap_or_else(PoisonError::into_inner);
         match problem {
-            Some(problem) => {
-                if problems.insert(id, problem.clone()).as_ref() != Some(&problem) {
-                    tracing::error!(partition = %id, problem, "a replica takes no part");
-                }
-            }
+            Some(problem) => self.take_out(id, problem),
             None => {
-                problems.remove(&id);
+                self.problems.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
             }
+        }
+    }
+}
+
+/// Closes replicas that were found damaged while they were open; their files stay as they are.
+async fn close_damaged(member: &Member) {
+    for (id, handle) in member.partitions() {
+        if member.problem(id).is_some() {
+            member.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            drop(handle);
+            member.host.close_group(GroupId::Partition(id)).await;
         }
     }
 }

@@ -49,6 +49,7 @@ struct Progress {
     failures: u32,
     redirects: u32,
     unknown_topic: u32,
+    damaged: u32,
     backoff: Backoff,
 }
 
@@ -69,6 +70,7 @@ impl Fetcher {
             failures: 0,
             redirects: 0,
             unknown_topic: 0,
+            damaged: 0,
             backoff: Backoff::default(),
         };
         loop {
@@ -263,7 +265,13 @@ impl Fetcher {
         if failure.code() == Some(ErrorCode::UnknownTopic) {
             progress.unknown_topic += 1;
         }
-        if !failure.is_transient() || progress.unknown_topic > limits::UNKNOWN_TOPIC_RETRIES {
+        let is_damage =
+            matches!(failure.code(), Some(ErrorCode::CorruptReplica | ErrorCode::Storage));
+        progress.damaged = if is_damage { progress.damaged + 1 } else { 0 };
+        if !failure.is_transient()
+            || progress.unknown_topic > limits::UNKNOWN_TOPIC_RETRIES
+            || progress.damaged > limits::DAMAGED_ANSWERS_MAX
+        {
             return Err(self.topic.error(partition, failure));
         }
         let redirected = self.cluster.follow_redirect(&self.topic, partition, &failure);

@@ -74,14 +74,18 @@ pub(super) async fn run(
     let stop = {
         let broker = Arc::clone(&broker);
         async move {
-            tokio::select! {
-                () = signals.next() => tracing::info!("a signal asks the node to end"),
+            let asked = tokio::select! {
+                () = signals.next() => {
+                    tracing::info!("a signal asks the node to end");
+                    Asked::BySignal
+                }
                 () = stdin_closed(), if exit_with_stdin => {
                     tracing::info!("stdin was closed: the node ends");
+                    Asked::ByStdin
                 }
-            }
+            };
             broker.stop();
-            signals
+            (signals, asked)
         }
     };
     let outcome = end(Box::pin(broker.run(peers)), stop).await?;
@@ -98,20 +102,34 @@ pub(super) async fn run(
     outcome.map_err(|error| CliError::Failed(full_text(&error)))
 }
 
+/// What asked the node to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    BySignal,
+    ByStdin,
+}
+
 /// Waits for the node's end; what asks for it goes on until then, and a second time ends at once.
 async fn end<T>(
     node: impl Future<Output = T>,
-    stop: impl Future<Output = Signals>,
+    stop: impl Future<Output = (Signals, Asked)>,
 ) -> Result<T, CliError> {
     tokio::pin!(node);
     tokio::pin!(stop);
-    let mut signals = tokio::select! {
+    let (mut signals, asked) = tokio::select! {
         outcome = &mut node => return Ok(outcome),
-        signals = &mut stop => signals,
+        stopped = &mut stop => stopped,
+    };
+    let impatient = async move {
+        // After a closed stdin the first signal is no impatience.
+        if asked == Asked::ByStdin {
+            signals.next().await;
+        }
+        signals.next().await;
     };
     tokio::select! {
         outcome = &mut node => Ok(outcome),
-        () = signals.next() => Err(CliError::Interrupted),
+        () = impatient => Err(CliError::Interrupted),
         () = tokio::time::sleep(limits::STOP_TIMEOUT) => Err(CliError::Failed(format!(
             "the node did not end within {}s",
             limits::STOP_TIMEOUT.as_secs()
