@@ -53,7 +53,8 @@ fn say_figures(what: &str, mut gaps: Vec<Duration>) {
     let worst = gaps.last().copied().unwrap_or_default();
     let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     let (rounds, median, worst) = (gaps.len(), median.as_millis(), worst.as_millis());
-    say(format_args!("{what}: {rounds} rounds, median {median} ms, worst {worst} ms"));
+    let best = gaps.first().copied().unwrap_or_default().as_millis();
+    say(format_args!("{what}: {rounds} rounds, {best} ms, median {median} ms, worst {worst} ms"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +75,7 @@ async fn nothing_acknowledged_is_lost_when_leaders_are_killed_again_and_again() 
 async fn a_leader_that_was_frozen_overwrites_nothing() {
     let (mut cluster, client, load) = cluster_under_load().await.unwrap();
     let mut gaps = Vec::new();
-    for number in 0..size("DURAMEN_FREEZES", 2) {
+    for number in 0..size("DURAMEN_FREEZES", 1) {
         gaps.push(frozen_round(&mut cluster, &load, number).await.unwrap());
     }
     let history = load.finish().await.unwrap();
