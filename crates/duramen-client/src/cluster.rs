@@ -16,6 +16,7 @@ use tonic::Status;
 
 use crate::ClientError;
 use crate::failure::Failure;
+use crate::limits;
 use crate::metadata::Metadata;
 use crate::options::{ClientOptions, PartitionOffsets, Start};
 use crate::retry::Attempts;
@@ -300,6 +301,7 @@ impl Cluster {
         let mut attempts = Attempts::new("list offsets", self.options.request_timeout);
         let mut found = BTreeMap::new();
         let mut failures = 0;
+        let mut damaged = 0;
         loop {
             let mut by_node: BTreeMap<Arc<str>, Vec<(PartitionId, Start)>> = BTreeMap::new();
             for (partition, start) in positions.iter().filter(|(p, _)| !found.contains_key(*p)) {
@@ -323,7 +325,8 @@ impl Cluster {
             }
             let Some(failure) = last else { continue };
             let partition = positions.keys().next().copied().unwrap_or_default();
-            if !failure.is_transient() {
+            damaged = if failure.is_damage() { damaged + 1 } else { 0 };
+            if !failure.is_transient() || damaged > limits::DAMAGED_ANSWERS_MAX {
                 return Err(topic.error(partition, failure));
             }
             attempts.again(failure, self.random()).await?;

@@ -74,6 +74,11 @@ impl Failure {
         }
     }
 
+    /// Whether it says that the replica asked is damaged: another one may be sound.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::CorruptReplica | ErrorCode::Storage))
+    }
+
     /// Whether another attempt, there or elsewhere, may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

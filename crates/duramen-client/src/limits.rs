@@ -20,7 +20,7 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
 /// So many answers in a row that say a replica is damaged, and no other one between them: no
 /// replica is sound, and waiting helps nobody.
-pub(crate) const DAMAGED_ANSWERS_MAX: u32 = 24;
+pub(crate) const DAMAGED_ANSWERS_MAX: u32 = 12;
 
 /// How often a node may answer that it knows no such topic before it is believed: a node that has
 /// just started learns of topics late.

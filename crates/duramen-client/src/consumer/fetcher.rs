@@ -265,9 +265,7 @@ impl Fetcher {
         if failure.code() == Some(ErrorCode::UnknownTopic) {
             progress.unknown_topic += 1;
         }
-        let is_damage =
-            matches!(failure.code(), Some(ErrorCode::CorruptReplica | ErrorCode::Storage));
-        progress.damaged = if is_damage { progress.damaged + 1 } else { 0 };
+        progress.damaged = if failure.is_damage() { progress.damaged + 1 } else { 0 };
         if !failure.is_transient()
             || progress.unknown_topic > limits::UNKNOWN_TOPIC_RETRIES
             || progress.damaged > limits::DAMAGED_ANSWERS_MAX
