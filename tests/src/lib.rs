@@ -1,5 +1,6 @@
 //! Tests of the whole: clusters simulated in one thread under a seed, and clusters of real
 //! processes on loopback.
 
+pub mod campaign;
 pub mod processes;
 pub mod simulation;

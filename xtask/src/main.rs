@@ -1,8 +1,9 @@
-//! What a developer and CI run: `cargo xtask check`, `fix` or `tidy`.
+//! What a developer and CI run: `cargo xtask check`, `fix` or `tidy`, and the long test programs.
 //!
 //! `check` writes nothing but build output; `fix` writes. CI runs `check` and nothing that a
 //! developer cannot run.
 
+mod campaigns;
 mod steps;
 mod tidy;
 
@@ -15,15 +16,27 @@ usage: cargo xtask COMMAND
 
   check  format, tidy, clippy, tests, documentation, licenses; writes nothing
   fix    formats and applies what clippy can repair
-  tidy   the rules that no other tool checks; fast";
+  tidy   the rules that no other tool checks; fast
+
+long test programs, built in release; each has --help, --json, and prints its figures last:
+
+  sim          whole clusters in one thread under a seed, with faults
+  crashpoints  a power cut after every disk call of a trace
+  corrupt      damage in every region of every file
+  chaos        clusters of real processes: kill, pause, cut, fill
+  powercut     real processes on a disk that forgets what was not synced
+  mutants      bugs planted on purpose, each of which must be found
+  fuzz         every decoder of bytes from disk or network";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let command = match (arguments.next(), arguments.next()) {
-        (Some(command), None) => command,
-        _ => String::new(),
-    };
+    let command = arguments.next().unwrap_or_default();
+    let arguments: Vec<_> = arguments.collect();
     let root = root();
+    if let Some(campaign) = campaigns::find(&command) {
+        return campaigns::run(&root, campaign, &arguments);
+    }
+    let command = if arguments.is_empty() { command } else { String::new() };
     let passed = match command.as_str() {
         "check" => steps::run(&root, &steps::CHECK),
         "fix" => steps::run(&root, &steps::FIX),

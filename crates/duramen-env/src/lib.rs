@@ -9,8 +9,10 @@
 mod clock;
 mod disk;
 mod net;
+pub mod planted;
 mod random;
 mod tasks;
+pub mod witness;
 
 pub use clock::{Clock, RealClock, SimClock, TokioClock};
 pub use disk::{
