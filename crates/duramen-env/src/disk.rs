@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use real::RealDisk;
-pub use sim::{Corruption, CrashMode, DiskCall, Fault, SimDisk};
+pub use sim::{Corruption, CrashMode, DiskCall, DiskImage, Fault, SimDisk};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
