@@ -2,5 +2,7 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod crashpoints;
+pub mod guard;
 pub mod processes;
 pub mod simulation;

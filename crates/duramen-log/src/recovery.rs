@@ -17,6 +17,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile};
 use duramen_types::LogIndex;
 
@@ -250,10 +251,10 @@ impl Recover<'_> {
                     continue;
                 }
                 let beyond = bytes_behind + piece.nonzero_end.saturating_sub(spot.position);
-                if !spot.unreadable
+                let is_torn = !spot.unreadable
                     && spot.index >= durable_end
-                    && beyond <= self.options.inflight_bytes_max
-                {
+                    && beyond <= self.options.inflight_bytes_max;
+                if is_torn || is_planted(Planted::TruncateOnBadChecksum) {
                     verdict.cut = Some((at, *spot));
                     return verdict;
                 }

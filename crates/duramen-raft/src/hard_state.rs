@@ -6,21 +6,25 @@
 //!
 //! Recovery: a record never straddles a sector of 512 bytes, which a disk writes whole or not at
 //! all. So a record that is not all zeros and does not check is damage, and one that is zeros at a
-//! place that a valid record says was durable is a loss: either way a vote is lost, and the node
-//! must not start under its old identity. Zeros beyond that place were never acknowledged; what
-//! follows them is cut.
+//! place that the head or a valid record says was durable is a loss: either way a vote is lost, and
+//! the node must not start under its old identity. Zeros beyond that place were never acknowledged;
+//! what follows them is cut. A file without a sound head is lost as a whole: it comes into being by
+//! rename, with a head that is durable.
 
 mod format;
+mod vote_store;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile, OpenMode, Tasks};
 use duramen_types::ReplicaId;
 use tokio::sync::{Semaphore, oneshot};
 
-use self::format::{RECORD_BYTES, Record, Slot, Votes};
+use self::format::{HEAD_BYTES, Head, RECORD_BYTES, Record, SLOT_BYTES, Slot, Votes};
+pub use self::vote_store::{SavedVote, VoteStore};
 use crate::group_commit::GroupCommit;
 use crate::types::{GroupId, Vote};
 
@@ -50,6 +54,25 @@ pub enum HardStateError {
         /// How many records were durable for sure.
         durable: u64,
     },
+    /// There are replicas, and the file with their votes is gone.
+    #[error(
+        "{path} is gone, but there are replicas beside it: this node must not vote under its \
+         identity again: restore the file, or move the data directory away and let it join anew"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is another node's, or of an earlier life of this one.
+    #[error("{path} belongs to incarnation {found}, and this node is {expected}")]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: ReplicaId,
+        /// Who this is.
+        expected: ReplicaId,
+    },
     /// The disk answered with an error.
     #[error("could not {action} {path}")]
     Io {
@@ -74,12 +97,16 @@ pub(crate) struct HardState {
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    owner: ReplicaId,
+    compact_records_min: u64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     file: Arc<dyn DiskFile>,
+    /// The slot of the head that is written next.
+    next_slot: u64,
     /// records durable ≤ records written ≤ allocated / record size
     durable: u64,
     written: u64,
@@ -89,40 +116,81 @@ struct State {
 }
 
 impl HardState {
-    /// Opens or creates the file in a directory.
+    /// Opens or creates the file in a directory, for the node of this incarnation.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
+        owner: ReplicaId,
         tasks: Tasks,
+    ) -> Result<Self, HardStateError> {
+        Self::open_with(disk, dir, owner, tasks, COMPACT_RECORDS_MIN)
+    }
+
+    fn open_with(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        owner: ReplicaId,
+        tasks: Tasks,
+        compact_records_min: u64,
     ) -> Result<Self, HardStateError> {
         let path = dir.join(FILE);
         let fail = |action| {
             let path = path.clone();
             move |source| HardStateError::Io { action, path, source }
         };
-        let file = disk.open(&path, OpenMode::OpenOrCreate).map_err(fail("open"))?;
-        disk.sync_dir(dir).map_err(fail("sync the directory of"))?;
-        let slots = scan(&*file).map_err(fail("read"))?;
-        let (live, written) = match recover(&slots) {
+        if !disk.exists(&path).map_err(fail("look for"))? {
+            drop(replace(disk.as_ref(), dir, owner, &Votes::new()).map_err(fail("create"))?);
+        }
+        let file = disk.open(&path, OpenMode::Write).map_err(fail("open"))?;
+        let (heads, slots) = scan(&*file).map_err(fail("read"))?;
+        let sound = || heads.iter().flatten();
+        if let Some(head) = sound().find(|head| head.owner != owner) {
+            return Err(HardStateError::OtherOwner { path, found: head.owner, expected: owner });
+        }
+        let Some(durable) = sound().map(|head| head.durable).max() else {
+            return Err(HardStateError::LostVote { path, record: 0, durable: 0 });
+        };
+        let (live, written) = match recover(&slots, durable) {
             Ok(recovered) => recovered,
             Err((record, durable)) => {
                 return Err(HardStateError::LostVote { path, record, durable });
             }
         };
-        if file.len().map_err(fail("measure"))? > written * RECORD_BYTES {
+        let end = HEAD_BYTES + written * RECORD_BYTES;
+        if file.len().map_err(fail("measure"))? > end {
             // Records behind a hole were never acknowledged: they must not come back.
-            file.set_len(written * RECORD_BYTES).map_err(fail("cut"))?;
+            file.set_len(end).map_err(fail("cut"))?;
         }
         // What was read may not have been durable yet.
         file.sync_data().map_err(fail("sync"))?;
-        let allocated = written * RECORD_BYTES;
-        let state = State { file, durable: written, written, allocated, live, poisoned: false };
-        let shared = Shared { disk: Arc::clone(disk), dir: dir.into(), state: Mutex::new(state) };
-        let shared = Arc::new(shared);
+        // The slot that is worse goes first.
+        let next_slot = u64::from(heads[1].is_none_or(|head| head.durable < durable));
+        let mut state = State {
+            file,
+            next_slot,
+            durable,
+            written,
+            allocated: written * RECORD_BYTES,
+            live,
+            poisoned: false,
+        };
+        state.mark_durable(written, owner).map_err(fail("write the head of"))?;
+        let (disk, dir, state) = (Arc::clone(disk), dir.into(), Mutex::new(state));
+        let shared = Arc::new(Shared { disk, dir, owner, compact_records_min, state });
         let syncing = Arc::clone(&shared);
         let permits = Arc::new(Semaphore::new(1));
         let commit = GroupCommit::new("hard-state-sync", tasks, permits, move || syncing.sync());
         Ok(Self { shared, commit })
+    }
+
+    /// Whether a directory has the file.
+    pub(crate) fn exists(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
+        disk.exists(&dir.join(FILE))
+    }
+
+    /// The error of a directory that has replicas and not the file.
+    pub(crate) fn missing(dir: &Path) -> HardStateError {
+        HardStateError::Missing { path: dir.join(FILE) }
     }
 
     /// The vote of a replica, if it ever cast one.
@@ -138,6 +206,9 @@ impl HardState {
         vote: Vote,
     ) -> io::Result<()> {
         self.shared.write(group, replica, Some(vote))?;
+        if is_planted(Planted::ForgetVote) {
+            return Ok(());
+        }
         self.synced().await
     }
 
@@ -168,12 +239,14 @@ impl Shared {
     fn write(&self, group: GroupId, replica: ReplicaId, vote: Option<Vote>) -> io::Result<()> {
         let mut state = self.lock();
         state.check()?;
-        if state.written >= COMPACT_RECORDS_MIN && state.written > 2 * state.live.len() as u64 {
+        if state.written >= self.compact_records_min && state.written > 2 * state.live.len() as u64
+        {
             self.compact(&mut state)?;
         }
         let record = Record { group, replica, vote, durable: state.durable };
+        state.append(&record)?;
         record.apply(&mut state.live);
-        state.append(&record)
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -186,14 +259,13 @@ impl Shared {
         let mut state = self.lock();
         match outcome {
             // A compaction in between made all durable and counts from anew.
-            Ok(()) if Arc::ptr_eq(&file, &state.file) => state.durable = state.durable.max(written),
-            Ok(()) => {}
+            Ok(()) if Arc::ptr_eq(&file, &state.file) => state.mark_durable(written, self.owner),
+            Ok(()) => Ok(()),
             Err(error) => {
                 state.poisoned = true;
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(())
     }
 
     /// Writes the live votes to a new file and puts it in the old one's place.
@@ -206,22 +278,9 @@ impl Shared {
     }
 
     fn write_compacted(&self, state: &mut State) -> io::Result<()> {
-        let temporary = self.dir.join(TEMPORARY);
-        if self.disk.exists(&temporary)? {
-            self.disk.remove_file(&temporary)?;
-        }
-        let file = self.disk.open(&temporary, OpenMode::CreateNew)?;
         let count = state.live.len() as u64;
-        let mut bytes = Vec::new();
-        for ((group, replica), vote) in &state.live {
-            let (group, replica, vote) = (*group, *replica, Some(*vote));
-            bytes.extend(Record { group, replica, vote, durable: count }.encode());
-        }
-        file.write_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.disk.rename(&temporary, &self.dir.join(FILE))?;
-        self.disk.sync_dir(&self.dir)?;
-        state.file = file;
+        state.file = replace(self.disk.as_ref(), &self.dir, self.owner, &state.live)?;
+        state.next_slot = 0;
         state.durable = count;
         state.written = count;
         state.allocated = count * RECORD_BYTES;
@@ -240,23 +299,64 @@ impl State {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let position = self.written * RECORD_BYTES;
         if position + RECORD_BYTES > self.allocated {
-            self.file.allocate(position, EXTENT_BYTES)?;
+            self.file.allocate(HEAD_BYTES + position, EXTENT_BYTES)?;
             self.allocated = position + EXTENT_BYTES;
         }
-        if let Err(error) = self.file.write_at(&record.encode(), position) {
+        if let Err(error) = self.file.write_at(&record.encode(), HEAD_BYTES + position) {
             self.poisoned = true;
             return Err(error);
         }
         self.written += 1;
         Ok(())
     }
+
+    /// Notes how many records are durable, and tells a later recovery; that itself is not synced.
+    fn mark_durable(&mut self, durable: u64, owner: ReplicaId) -> io::Result<()> {
+        if durable <= self.durable {
+            return Ok(());
+        }
+        let head = Head { owner, durable };
+        if let Err(error) = self.file.write_at(&head.encode(), self.next_slot * SLOT_BYTES) {
+            self.poisoned = true;
+            return Err(error);
+        }
+        self.durable = durable;
+        self.next_slot = 1 - self.next_slot;
+        Ok(())
+    }
+}
+
+/// Writes live votes to a new file and puts it in the old one's place, durably.
+fn replace(
+    disk: &dyn Disk,
+    dir: &Path,
+    owner: ReplicaId,
+    live: &Votes,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let temporary = dir.join(TEMPORARY);
+    if disk.exists(&temporary)? {
+        disk.remove_file(&temporary)?;
+    }
+    let file = disk.open(&temporary, OpenMode::CreateNew)?;
+    let durable = live.len() as u64;
+    let head = Head { owner, durable }.encode();
+    let mut bytes = [head, head].concat();
+    for ((group, replica), vote) in live {
+        let (group, replica, vote) = (*group, *replica, Some(*vote));
+        bytes.extend(Record { group, replica, vote, durable }.encode());
+    }
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &dir.join(FILE))?;
+    disk.sync_dir(dir)?;
+    Ok(file)
 }
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
+fn recover(slots: &[Slot], durable: u64) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
-    let durable = records().map(|record| record.durable).max().unwrap_or(0);
+    let durable = records().map(|record| record.durable).fold(durable, u64::max);
     let mut live = Votes::new();
     let mut written = 0;
     for slot in slots {
@@ -273,15 +373,19 @@ fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     Ok((live, written))
 }
 
-/// Reads the whole file, record by record.
-fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
+/// Reads the whole file: the head's slots and the places for records.
+fn scan(file: &dyn DiskFile) -> io::Result<([Option<Head>; 2], Vec<Slot>)> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
-    let record_bytes = usize::try_from(RECORD_BYTES).map_err(io::Error::other)?;
-    bytes.resize(read.div_ceil(record_bytes) * record_bytes, 0);
-    Ok(bytes.chunks_exact(record_bytes).map(Slot::read).collect())
+    let size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
+    let (slot_bytes, record_bytes) = (size(SLOT_BYTES)?, size(RECORD_BYTES)?);
+    let first = Head::decode(&bytes);
+    let second = bytes.get(slot_bytes..).and_then(Head::decode);
+    let mut records = bytes.split_off(bytes.len().min(2 * slot_bytes));
+    records.resize(records.len().div_ceil(record_bytes) * record_bytes, 0);
+    Ok(([first, second], records.chunks_exact(record_bytes).map(Slot::read).collect()))
 }
 
 #[cfg(test)]

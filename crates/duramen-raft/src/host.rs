@@ -165,7 +165,13 @@ impl RaftHost {
         let partitions = dir.join(PARTITIONS);
         let prepared = env.disk.create_dir_all(&partitions).and_then(|()| env.disk.sync_dir(dir));
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
-        let hard_state = HardState::open(&env.disk, dir, env.tasks)?;
+        if !has_votes_or_no_replica(env, dir).map_err(|source| {
+            let path = dir.into();
+            HostError::Prepare { path, source }
+        })? {
+            return Err(HardState::missing(dir).into());
+        }
+        let hard_state = HardState::open(&env.disk, dir, local.incarnation, env.tasks)?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -480,4 +486,11 @@ impl RaftHost {
         let closing = self.groups.all().into_iter().map(|group| self.close_group(group.id()));
         futures::future::join_all(closing).await;
     }
+}
+
+/// Whether a data directory is as a node leaves it: there are no replicas without votes.
+fn has_votes_or_no_replica(env: &Env, dir: &Path) -> io::Result<bool> {
+    Ok(HardState::exists(&*env.disk, dir)?
+        || (!env.disk.exists(&dir.join(METADATA))?
+            && env.disk.list(&dir.join(PARTITIONS))?.is_empty()))
 }

@@ -9,6 +9,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use duramen_env::planted::{Planted, is_planted};
 use duramen_log::{Frame, FrameHeader, FrameKind, NewFrame};
 use duramen_record::{BatchHeader, split_batches, stamp};
 use duramen_types::{LogIndex, Offset, Term, Timestamp};
@@ -366,7 +367,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 /// Moves the log's start to after an entry.
-fn purge(replica: &Replica, id: LogId) -> io::Result<()> {
+fn purge(replica: &Replica, mut id: LogId) -> io::Result<()> {
+    if is_planted(Planted::TrimAboveCommit)
+        && let Some((term, last)) = replica.log.last()
+    {
+        id = log_id(term, last);
+    }
     let first = LogIndex::new(id.index + 1);
     if replica.log.start().first_index >= first {
         return Ok(());
