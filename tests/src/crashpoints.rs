@@ -8,6 +8,7 @@
 
 mod identity;
 mod log;
+mod node;
 mod subject;
 mod sweep;
 mod votes;
@@ -41,11 +42,12 @@ pub const SUBJECTS: &[Subject] = &[
         begin: |seed| log::begin(seed, bounded_flight()),
     },
     Subject { name: "votes", operations: 200, quiet: true, begin: votes::begin },
+    Subject { name: "node", operations: 200, quiet: false, begin: node::begin },
     Subject { name: "identity", operations: 30, quiet: true, begin: identity::begin },
 ];
 
 /// Segments of a few frames: rolls, seals, index files and trims everywhere.
-fn small_segments() -> LogOptions {
+pub(crate) fn small_segments() -> LogOptions {
     LogOptions {
         segment_bytes: 1500,
         tail_cache_bytes: 600,

@@ -2,6 +2,7 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod corrupt;
 pub mod crashpoints;
 pub mod guard;
 pub mod processes;

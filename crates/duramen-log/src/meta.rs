@@ -112,11 +112,13 @@ impl MetaFile {
         Ok(())
     }
 
-    /// The slot that must not be overwritten; syncs once after opening to be sure of it.
+    /// The slot that must not be overwritten. Once after opening it is written again and synced to
+    /// be sure of it: it may come from the page cache of a process whose sync failed.
     fn stable_slot(&mut self) -> io::Result<usize> {
         if let Some(slot) = self.stable {
             return Ok(slot);
         }
+        self.file.write_at(&encode(&self.record), slot_position(self.latest))?;
         self.file.sync_data()?;
         self.stable = Some(self.latest);
         Ok(self.latest)

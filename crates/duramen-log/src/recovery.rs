@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::error::{FrameFault, OpenError};
 use crate::format::index::IndexHead;
 use crate::format::meta::MetaRecord;
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
+use crate::limits::SCAN_CHUNK_BYTES;
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
 use crate::scan::{BadSpot, ScanFrom, ScanOutcome, ScanRequest, scan};
@@ -115,7 +117,7 @@ impl Recover<'_> {
             && verdict.damaged.is_empty();
         let torn = self.cut(&mut pieces, &verdict)?;
         if !clean {
-            self.make_durable(&pieces).map_err(OpenError::io("sync the log"))?;
+            self.make_durable(&pieces, durable_end).map_err(OpenError::io("sync the log"))?;
         }
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
     }
@@ -332,13 +334,18 @@ impl Recover<'_> {
         handle.sync_data()
     }
 
-    /// Syncs what was scanned: it may have been read from the page cache of a killed process.
-    fn make_durable(&self, pieces: &[Piece]) -> io::Result<()> {
+    /// Makes durable what was scanned: it may have been read from the page cache of a killed
+    /// process. What nobody says was synced is written again first, for if a sync of that process
+    /// failed, the kernel took its pages for clean, and a sync alone would lie.
+    fn make_durable(&self, pieces: &[Piece], durable_end: LogIndex) -> io::Result<()> {
         for piece in pieces.iter().filter(|piece| !piece.trusted) {
             let handle = piece.file.file()?;
             if let (true, false, Some(id)) = (piece.head_fault, piece.damaged, piece.id) {
                 let base = piece.summary.base;
                 handle.write_at(&segment::encode(&SegmentHead { id, base }), 0)?;
+            }
+            if let Some(from) = piece.unproven(durable_end) {
+                rewrite(handle.as_ref(), from..piece.summary.bytes)?;
             }
             handle.sync_data()?;
         }
@@ -376,6 +383,22 @@ impl Recover<'_> {
 }
 
 impl Piece {
+    /// Where the frames begin that may not have been synced; `None` if all were, or if something
+    /// among them is bad and is to stay as it is.
+    fn unproven(&self, durable_end: LogIndex) -> Option<u64> {
+        if self.summary.end.index <= durable_end {
+            return None;
+        }
+        let known = self.summary.sparse.partition_point(|entry| entry.index <= durable_end);
+        let entry = known.checked_sub(1).and_then(|last| self.summary.sparse.get(last));
+        let from = match entry {
+            Some(entry) if self.summary.base.index < durable_end => entry.position,
+            _ => 0,
+        };
+        let is_sound = self.bad_spots.iter().all(|spot| spot.position < from);
+        is_sound.then_some(from)
+    }
+
     fn trusted(first_index: LogIndex, file: Arc<SegmentFile>, index: &IndexHead) -> Self {
         Self {
             first_index,
@@ -464,6 +487,23 @@ fn summary_of(index: &IndexHead) -> Summary {
         terms: index.terms.clone(),
         sparse: Vec::new(),
     }
+}
+
+/// Writes bytes again that are there already.
+fn rewrite(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    let mut position = range.start;
+    let mut buffer = Vec::new();
+    while position < range.end {
+        let len = usize::try_from(range.end - position).unwrap_or(usize::MAX);
+        buffer.resize(len.min(SCAN_CHUNK_BYTES), 0);
+        let read = file.read_at(&mut buffer, position)?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(buffer.get(..read).unwrap_or_default(), position)?;
+        position += read as u64;
+    }
+    Ok(())
 }
 
 fn read_head(file: &dyn DiskFile) -> Option<SegmentHead> {

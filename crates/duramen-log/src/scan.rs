@@ -72,6 +72,8 @@ pub(crate) struct ScanOutcome {
     pub(crate) bad_spots: Vec<BadSpot>,
     /// The highest durable end that a frame of the current generation claims.
     pub(crate) durable_end: LogIndex,
+    /// One past the highest index of a sound frame of the current generation.
+    pub(crate) current_end: LogIndex,
     /// One past the last byte that is not zero; only known if there is a bad spot.
     pub(crate) nonzero_end: u64,
 }
@@ -99,6 +101,7 @@ pub(crate) fn scan(request: ScanRequest, visit: &mut Visit<'_>) -> ScanOutcome {
             head_fault: head.err(),
             bad_spots: Vec::new(),
             durable_end: LogIndex::ZERO,
+            current_end: LogIndex::ZERO,
             nonzero_end: 0,
         },
     };
@@ -212,6 +215,8 @@ impl Scanner {
         self.generation_before = found;
         if found == self.generation {
             self.outcome.durable_end = self.outcome.durable_end.max(envelope.durable_end);
+            let next = header.index.saturating_add(1);
+            self.outcome.current_end = self.outcome.current_end.max(next);
         }
         Ok(header)
     }

@@ -15,6 +15,7 @@ mod format;
 mod vote_store;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -161,7 +162,9 @@ impl HardState {
             // Records behind a hole were never acknowledged: they must not come back.
             file.set_len(end).map_err(fail("cut"))?;
         }
-        // What was read may not have been durable yet.
+        // What was read may not have been durable yet. It is written again first: if a sync failed
+        // in the process before, the kernel took the pages for clean, and a sync alone would lie.
+        rewrite(&*file, HEAD_BYTES + durable * RECORD_BYTES..end).map_err(fail("rewrite"))?;
         file.sync_data().map_err(fail("sync"))?;
         // The slot that is worse goes first.
         let next_slot = u64::from(heads[1].is_none_or(|head| head.durable < durable));
@@ -371,6 +374,15 @@ fn recover(slots: &[Slot], durable: u64) -> Result<(Votes, u64), (u64, u64)> {
         return Err((written, durable));
     }
     Ok((live, written))
+}
+
+/// Writes bytes again that are there already.
+fn rewrite(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    let len = range.end.saturating_sub(range.start);
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    let read = file.read_at(&mut bytes, range.start)?;
+    bytes.truncate(read);
+    file.write_at(&bytes, range.start)
 }
 
 /// Reads the whole file: the head's slots and the places for records.

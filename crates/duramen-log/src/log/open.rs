@@ -165,10 +165,36 @@ impl Place<'_> {
     /// A truncate was interrupted after its generation was in force.
     fn finish_truncate(&self, meta: &mut MetaFile, end: LogIndex) -> Result<(), OpenError> {
         let record = *meta.record();
+        if self.is_written_since(end, &record).map_err(OpenError::io("read a segment"))? {
+            let done = meta.store(MetaRecord { cut_end: None, ..record });
+            return done.map_err(OpenError::io("finish a truncate"));
+        }
         self.remove_segments(end)
             .and_then(|()| self.cut_last(end, &record))
             .and_then(|()| meta.store(MetaRecord { cut_end: None, ..record }))
             .map_err(OpenError::io("finish a truncate"))
+    }
+
+    /// Whether frames of the truncate's own generation lie beyond the cut: then it had been carried
+    /// out, and the slot that said so is damaged.
+    fn is_written_since(&self, end: LogIndex, record: &MetaRecord) -> std::io::Result<bool> {
+        let firsts = list_firsts(self.disk.as_ref(), self.dir)?;
+        let from = firsts.partition_point(|first| *first < end).saturating_sub(1);
+        for first in firsts.get(from..).unwrap_or_default() {
+            let file = SegmentFile::new(self.disk, self.dir, *first).file()?;
+            let request = ScanRequest {
+                bytes: file.len()?,
+                file,
+                end_index: None,
+                from: None,
+                generation: record.generation,
+                spacing_bytes: self.options.index_interval_bytes,
+            };
+            if scan(request, &mut |_, _, _| {}).current_end > end {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Unlinks the segments that begin at an index or later, durably, the last one first.

@@ -105,9 +105,9 @@ impl SimFileState {
     }
 
     /// A sync that failed as kernels fail it: the pages are marked clean and stay readable, so
-    /// that the next sync succeeds, but they never reach the medium.
+    /// that the next sync succeeds, but they never reach the medium. Lengths are the journal's.
     pub(super) fn forget_pending(&mut self) {
-        self.pending.clear();
+        self.pending.retain(|pending| !matches!(pending.change, Change::Write { .. }));
     }
 
     /// The places of all changes that are not durable in the order of the disk.
