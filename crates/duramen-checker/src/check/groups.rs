@@ -1,6 +1,6 @@
 //! What consumer groups commit is kept, stays within the log, and stands for what was delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::Pass;
@@ -182,8 +182,9 @@ impl Group {
             let (before, after) = (floor.offset, offset);
             pass.add(Anomaly::GroupOffsetRegressed { group, key, before, after });
         }
-        // One of an earlier generation may have been overtaken by the next.
-        if committed.floors.last().is_none_or(|last| last.generation <= generation) {
+        // One of an earlier generation may have been overtaken by the next, or by a reset.
+        let is_last = committed.floors.last().is_none_or(|last| last.generation <= generation);
+        if is_last && committed.lowered <= asked {
             committed.raise(mark, generation, offset);
         }
     }
@@ -228,8 +229,7 @@ impl Group {
             delivered.sort_unstable_by_key(|offsets| (offsets.start, offsets.end));
             let mut next = committed.moved_to.max(known.log_start);
             let mut ranges = delivered.iter().peekable();
-            let offsets: BTreeSet<_> = known.offsets(next, committed.highest).collect();
-            for offset in offsets {
+            for offset in known.offsets(next, committed.highest) {
                 while let Some(range) = ranges.next_if(|range| range.start <= offset) {
                     next = next.max(range.end);
                 }

@@ -42,7 +42,10 @@ impl Reader {
                 self.from_start.extend(keys.iter().filter(|_| !is_new));
             }
             Kind::Assign { from_start: false } | Kind::Subscribe => {
+                // Who leaves a group goes on where the group is, and the other way round.
+                let turns = self.is_subscribed != (op.kind == Kind::Subscribe);
                 self.is_subscribed = op.kind == Kind::Subscribe;
+                let is_new = is_new || turns;
                 self.positions.retain(|key, _| keys.contains(key) && !is_new);
                 self.from_start.retain(|key| keys.contains(key) && !is_new);
             }
@@ -117,6 +120,11 @@ impl Poll<'_> {
         for (key, last) in within {
             reader.positions.insert(key, (last, self.number));
             reader.from_start.remove(&key);
+        }
+        let first = self.exempt.partition_point(|(number, _)| *number < self.number);
+        let exempt = self.exempt[first..].iter().take_while(|(number, _)| *number == self.number);
+        for (_, key) in exempt {
+            reader.positions.remove(key);
         }
     }
 

@@ -31,16 +31,17 @@ pub(super) fn check(pass: &mut Pass<'_>) {
 }
 
 /// Something became of everything that was acknowledged.
-fn check_all_told(pass: &mut Pass<'_>, told: &[(u32, u32, u64)]) {
-    let queues: BTreeSet<_> = told.iter().map(|(queue, key, _)| (*queue, *key)).collect();
+fn check_all_told(pass: &mut Pass<'_>, all: &[(u32, u32, u64)]) {
+    let queues: BTreeSet<_> = all.iter().map(|(queue, key, _)| (*queue, *key)).collect();
     for (queue, key) in queues {
         let Some(known) = pass.index.keys.get(&key) else { continue };
         for write in &known.writes {
             let (value, op) = (write.value, id(write.op));
-            let offset = pass.history.pairs[write.pair].offset();
+            let told = pass.history.pairs[write.pair].offset();
+            let offset = told.or_else(|| known.place(value).map(|(_, last)| last));
             let is_owed =
                 pass.history.ops[write.op].end == End::Ok && offset.unwrap_or(0) >= known.log_start;
-            if is_owed && told.binary_search(&(queue, key, value)).is_err() {
+            if is_owed && all.binary_search(&(queue, key, value)).is_err() {
                 pass.add(Anomaly::NoOutcome { queue, key, value, op });
             }
         }
