@@ -8,6 +8,9 @@ use super::script::Step;
 
 const GROUP: u32 = 1;
 
+/// The question, the commit and the answer that it will have.
+type Open = (usize, (u32, u64, Key, u64), CommitAnswer);
+
 /// A group over all keys.
 pub(crate) struct Members {
     generation: u64,
@@ -16,7 +19,7 @@ pub(crate) struct Members {
     positions: Vec<u64>,
     committed: Vec<u64>,
     /// A commit whose answer is not there yet, and whether it has taken effect.
-    open: Option<(usize, (u32, u64, Key, u64), CommitAnswer)>,
+    open: Option<Open>,
 }
 
 impl Members {
