@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
 use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
-use duramen_types::{NodeId, ReplicaId};
+use duramen_types::{NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
 use openraft::{Config, ConfigError, Raft};
 use tokio::sync::Semaphore;
 
@@ -104,7 +105,10 @@ pub enum GroupOpenError {
         source: Box<OpenError>,
     },
     /// Part of what it acknowledged cannot be read any more.
-    #[error("could not serve the replica of {group} in {path}: {} damaged ranges", ranges.len())]
+    #[error(
+        "could not serve the replica of {group} in {path}: log indexes {} are damaged",
+        list(ranges)
+    )]
     Damaged {
         /// The group.
         group: GroupId,
@@ -124,6 +128,20 @@ pub enum GroupOpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Ranges for people; of many, the first few.
+fn list(ranges: &[DamagedRange]) -> String {
+    const SHOWN: usize = 5;
+    let shown = ranges.iter().take(SHOWN).map(|range| match range.first == range.last {
+        true => range.first.to_string(),
+        false => format!("{} to {}", range.first, range.last),
+    });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if ranges.len() > SHOWN {
+        text.push_str(&format!(" and {} more ranges", ranges.len() - SHOWN));
+    }
+    text
 }
 
 /// All Raft groups of a node.
@@ -146,6 +164,15 @@ impl std::fmt::Debug for RaftHost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RaftHost").field("local", &self.local).finish_non_exhaustive()
     }
+}
+
+/// The partition and the replica that a directory's name speaks of.
+fn parse_replica_dir(name: &str) -> Option<(TopicPartition, ReplicaId)> {
+    let (rest, replica) = name.rsplit_once('-')?;
+    let (topic, partition) = rest.rsplit_once('-')?;
+    let (topic, partition) = (TopicId::parse(topic)?, partition.parse().ok()?);
+    let replica = ReplicaId::new(u64::from_str_radix(replica, 16).ok()?);
+    Some((TopicPartition { topic, partition: PartitionId::new(partition) }, replica))
 }
 
 const PARTITIONS: &str = "partitions";
@@ -343,6 +370,25 @@ impl RaftHost {
         }
     }
 
+    /// Looks at a replica's log without letting it take part. Reads the disk.
+    ///
+    /// # Errors
+    /// As [`RaftHost::open_group`].
+    pub async fn examine(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        options: LogOptions,
+    ) -> Result<(), GroupOpenError> {
+        let log = self.open_log(group, replica, options).await?;
+        let closed = self.env.tasks.blocking("log-close", move || log.close()).await;
+        closed.map_err(|source| GroupOpenError::Io {
+            group,
+            action: "close",
+            source: Box::new(source),
+        })
+    }
+
     async fn open_log(
         &self,
         group: GroupId,
@@ -361,7 +407,7 @@ impl RaftHost {
             }
             _ => GroupOpenError::Lost { group, path: path.clone(), source: Box::new(source) },
         })?;
-        if log.is_damaged() {
+        if log.is_damaged() && !is_planted(Planted::VoteWhenDamaged) {
             return Err(GroupOpenError::Damaged { group, path, ranges: recovery.damaged });
         }
         if let Some(torn) = &recovery.torn {
@@ -458,6 +504,15 @@ impl RaftHost {
         self.env.tasks.blocking("replica-remove", removing).await?;
         // The vote goes last: a log must never come back without it.
         self.hard_state.forget(id, replica)
+    }
+
+    /// The partition replicas that have a directory here, open or not. Reads the disk.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn replicas_on_disk(&self) -> io::Result<Vec<(TopicPartition, ReplicaId)>> {
+        let entries = self.env.disk.list(&self.dir.join(PARTITIONS))?;
+        Ok(entries.iter().filter_map(|entry| parse_replica_dir(&entry.name)).collect())
     }
 
     /// Whether a replica's directory exists.

@@ -36,7 +36,7 @@ fn commands() -> Vec<Command> {
             name: "t".into(),
             id: topic,
             replication_factor: 1,
-            partitions: vec![Partition { replicas: vec![replica], formed: false }],
+            partitions: vec![Partition { replicas: vec![replica], ..Partition::default() }],
             settings: settings.clone(),
             created_at: Timestamp::from_millis(5),
         }),

@@ -30,7 +30,8 @@ fn new_topic(name: &str, id: u8, nodes: &[u64]) -> NewTopic {
         id: ReplicaId::new(1000 + node),
         formed: false,
     };
-    let partition = Partition { replicas: nodes.iter().map(replica).collect(), formed: false };
+    let replicas = nodes.iter().map(replica).collect();
+    let partition = Partition { replicas, ..Partition::default() };
     NewTopic {
         name: name.into(),
         id: topic_id(id),
