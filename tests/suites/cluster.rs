@@ -15,6 +15,8 @@ mod deployment;
 mod failover;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/moves.rs"]
+mod moves;
 #[path = "cluster/requests.rs"]
 mod requests;
 #[path = "cluster/retention.rs"]

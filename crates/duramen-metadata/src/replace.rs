@@ -159,3 +159,124 @@ fn draw(
     }
     Replica { node, id, formed: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use duramen_types::{ClusterId, MetadataIndex, Timestamp};
+
+    use super::*;
+    use crate::command::{FormedMark, NewTopic};
+    use crate::config::Settings;
+    use crate::topic::Node;
+
+    const ID: TopicPartition =
+        TopicPartition { topic: TopicId::from_bytes([1; 16]), partition: PartitionId::new(0) };
+
+    /// Four nodes and a topic on the first few; its group is formed.
+    fn state(replicas: u64) -> State {
+        let mut commands = vec![Command::FormCluster { cluster: ClusterId::from_bytes([1; 16]) }];
+        commands.extend((1..=4).map(|id| {
+            Command::RegisterNode(Node {
+                id: NodeId::new(id),
+                incarnation: ReplicaId::new(100 + id),
+                client_address: String::new(),
+                peer_address: String::new(),
+                http_address: String::new(),
+                rack: String::new(),
+                version: String::new(),
+            })
+        }));
+        let replica = |node| Replica {
+            node: NodeId::new(node),
+            id: ReplicaId::new(1000 + node),
+            formed: false,
+        };
+        let replicas = (1..=replicas).map(replica).collect();
+        commands.push(Command::CreateTopic(NewTopic {
+            name: "a".into(),
+            id: ID.topic,
+            replication_factor: 3,
+            partitions: vec![Partition { replicas, ..Partition::default() }],
+            settings: Settings::new(),
+            created_at: Timestamp::EPOCH,
+        }));
+        let (topic, partition) = (ID.topic, ID.partition);
+        commands.push(Command::MarkFormed(vec![FormedMark { topic, partition, replica: None }]));
+        let mut state = State::default();
+        for (index, command) in (1..).zip(commands) {
+            state.apply(MetadataIndex::new(index), &command);
+        }
+        state
+    }
+
+    fn apply(state: &mut State, command: &Command) {
+        let index = MetadataIndex::new(state.applied().get() + 1);
+        let outcome = state.apply(index, command);
+        assert!(!matches!(outcome, crate::Outcome::Refused(_)), "{outcome:?}");
+    }
+
+    fn repair(state: &State, lost: u64, random: u64) -> Option<ReplaceReplica> {
+        match plan_repair(state, ID, ReplicaId::new(lost), &mut || random) {
+            Some(Command::ReplaceReplica(replace)) => Some(replace),
+            Some(other) => panic!("{other:?}"),
+            None => None,
+        }
+    }
+
+    fn step(new: u64, step: ReplacementStep) -> Command {
+        let (topic, partition) = (ID.topic, ID.partition);
+        let (old, new) = (ReplicaId::new(1002), ReplicaId::new(new));
+        Command::AdvanceReplacement(AdvanceReplacement { topic, partition, old, new, step })
+    }
+
+    #[test]
+    fn a_lost_replica_is_replaced_on_its_node_under_a_new_id() {
+        let mut state = state(3);
+        let planned = repair(&state, 1002, 1001).unwrap();
+        assert_eq!(planned.new.node, NodeId::new(2));
+        assert_eq!(planned.new.id, ReplicaId::new(1004), "an id that is there is passed over");
+        assert_eq!(repair(&state, 0, 5), None);
+        apply(&mut state, &Command::ReplaceReplica(planned));
+        assert_eq!(repair(&state, 1002, 5), None, "it is under way");
+        assert_eq!(repair(&state, 1001, 5), None, "one at a time");
+        let again = repair(&state, 1004, 5).unwrap();
+        assert_eq!((again.old.get(), again.instead_of), (1002, Some(ReplicaId::new(1004))));
+        apply(&mut state, &Command::ReplaceReplica(again));
+        apply(&mut state, &step(5, ReplacementStep::Promote));
+        assert_eq!(repair(&state, 5, 6), None, "what may vote is replaced after it is in place");
+        apply(&mut state, &step(5, ReplacementStep::Finish));
+        assert_eq!(repair(&state, 5, 6).unwrap().old, ReplicaId::new(5));
+    }
+
+    #[test]
+    fn without_a_majority_nothing_is_replaced() {
+        assert_eq!(repair(&state(2), 1002, 5), None);
+        assert_eq!(repair(&state(1), 1001, 5), None);
+    }
+
+    #[test]
+    fn a_move_goes_to_a_node_that_has_none_and_can_be_given_up() {
+        let mut state = state(3);
+        let node = NodeId::new;
+        let id = PartitionId::new(0);
+        let plan = |state: &State, from, to| {
+            plan_move_replica(state, ("a", id), (node(from), node(to)), &mut || 77)
+        };
+        assert_eq!(plan(&state, 1, 2), Err(ReplaceError::HasReplica { node: node(2) }));
+        assert_eq!(plan(&state, 1, 1), Err(ReplaceError::HasReplica { node: node(1) }));
+        assert_eq!(plan(&state, 4, 1), Err(ReplaceError::NoReplica { node: node(4) }));
+        assert_eq!(plan(&state, 1, 9), Err(ReplaceError::UnknownNode { node: node(9) }));
+        let command = plan(&state, 1, 4).unwrap().unwrap();
+        apply(&mut state, &command);
+        assert_eq!(plan(&state, 1, 4), Ok(None), "it is under way");
+        assert_eq!(plan(&state, 2, 4), Err(ReplaceError::UnderWay { node: node(4) }));
+        let cancel =
+            |state: &State, from, to| plan_cancel_move(state, ("a", id), (node(from), node(to)));
+        assert!(matches!(cancel(&state, 2, 4), Err(ReplaceError::NoMove { .. })));
+        let command = cancel(&state, 1, 4).unwrap();
+        apply(&mut state, &command);
+        assert!(matches!(cancel(&state, 1, 4), Err(ReplaceError::NoMove { .. })));
+        let missing = plan_move_replica(&state, ("b", id), (node(1), node(4)), &mut || 7);
+        assert!(matches!(missing, Err(ReplaceError::UnknownPartition { .. })));
+    }
+}

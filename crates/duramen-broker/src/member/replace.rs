@@ -93,6 +93,7 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
     let state = member.metadata().state().clone();
     let mut due = Vec::new();
     let mut awaited = BTreeSet::new();
+    let mut under_way = 0;
     for (id, handle) in member.partitions() {
         let group = &handle.group;
         let Some(partition) = state.partition(id) else { continue };
@@ -104,6 +105,7 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
         }
         let mut caught_up = false;
         if let Some(now) = partition.replacement {
+            under_way += 1;
             let lag = group.replication().and_then(|all| all.get(&now.new.id).copied());
             caught_up = lag.is_some_and(is_caught_up);
             if now.promoting && !caught_up && partition.replicas.len() >= 3 {
@@ -121,6 +123,7 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
             due.push(Due { id, group, replacement, partition: partition.clone(), step });
         }
     }
+    crate::metrics::replacements(under_way);
     waiting.retain(|key, _| awaited.contains(key));
     due
 }
@@ -203,7 +206,12 @@ async fn advance(member: &Member, due: &Due, step: ReplacementStep) -> Result<()
     let proposed = member.writer.propose(&Command::AdvanceReplacement(advance)).await;
     match proposed {
         Ok((_, Outcome::Refused(refusal))) => Err(refusal.to_string()),
-        Ok((index, _)) => text(member.metadata().wait_for(index).await),
+        Ok((index, _)) => {
+            if step == ReplacementStep::Finish {
+                crate::metrics::replaced();
+            }
+            text(member.metadata().wait_for(index).await)
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -227,4 +235,99 @@ async fn hand_over(due: &Due) -> Result<(), String> {
         }
     }
     Err(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use duramen_metadata::Replica;
+    use duramen_types::NodeId;
+
+    use super::*;
+
+    fn ids(ids: &[u64]) -> BTreeSet<ReplicaId> {
+        ids.iter().copied().map(ReplicaId::new).collect()
+    }
+
+    fn replica(id: u64) -> Replica {
+        Replica { node: NodeId::new(id), id: ReplicaId::new(id), formed: true }
+    }
+
+    /// Replicas 1 to 3; 1 is being replaced by 9.
+    fn partition(promoting: bool) -> Partition {
+        let old = ReplicaId::new(1);
+        Partition {
+            replicas: [1, 2, 3].map(replica).to_vec(),
+            formed: true,
+            replacement: Some(Replacement { old, new: replica(9), promoting }),
+        }
+    }
+
+    fn view(voters: &[u64], learners: &[u64], caught_up: bool) -> View {
+        let members = GroupMembers { voters: ids(voters), learners: ids(learners) };
+        View { own: ReplicaId::new(2), members, settled: true, caught_up }
+    }
+
+    fn step(partition: &Partition, view: &View) -> Step {
+        next(partition, view, &|removed| removed == ReplicaId::new(8))
+    }
+
+    fn change() -> Step {
+        Step::Change { from: ids(&[1, 2, 3]), to: ids(&[2, 3, 9]) }
+    }
+
+    #[test]
+    fn a_replacement_goes_step_by_step() {
+        let new = ReplicaId::new(9);
+        let (invited, promoting) = (partition(false), partition(true));
+        assert_eq!(step(&invited, &view(&[1, 2, 3], &[], false)), Step::Invite(new));
+        assert_eq!(step(&invited, &view(&[1, 2, 3], &[9], false)), Step::Nothing);
+        assert_eq!(step(&invited, &view(&[1, 2, 3], &[9], true)), Step::Promote);
+        assert_eq!(step(&promoting, &view(&[1, 2, 3], &[9], false)), Step::Nothing);
+        assert_eq!(step(&promoting, &view(&[1, 2, 3], &[9], true)), change());
+        assert_eq!(step(&promoting, &view(&[2, 3, 9], &[], true)), Step::Finish);
+        let mut unformed = partition(false);
+        unformed.replacement = Some(Replacement {
+            new: Replica { formed: false, ..replica(9) },
+            ..unformed.replacement.unwrap()
+        });
+        assert_eq!(step(&unformed, &view(&[1, 2, 3], &[], false)), Step::Nothing);
+    }
+
+    #[test]
+    fn a_change_that_was_left_half_done_is_finished() {
+        let half = View { settled: false, ..view(&[1, 2, 3, 9], &[], false) };
+        assert_eq!(step(&partition(true), &half), change());
+        assert_eq!(step(&partition(false), &half), Step::Nothing, "it is not known to be meant");
+        let other = View { settled: false, ..view(&[1, 2, 3, 7], &[], false) };
+        assert_eq!(step(&partition(true), &other), Step::Nothing);
+    }
+
+    #[test]
+    fn a_leader_that_goes_hands_over_first() {
+        let own = View { own: ReplicaId::new(1), ..view(&[1, 2, 3], &[9], true) };
+        assert_eq!(step(&partition(true), &own), Step::HandOver);
+        assert_eq!(step(&partition(false), &own), Step::Promote);
+        let mut alone = partition(true);
+        alone.replicas.truncate(1);
+        let own = View { own: ReplicaId::new(1), ..view(&[1], &[9], true) };
+        assert_eq!(step(&alone, &own), Step::Change { from: ids(&[1]), to: ids(&[9]) });
+    }
+
+    #[test]
+    fn an_old_copy_of_the_metadata_changes_nothing() {
+        let finished = Partition { replacement: None, ..partition(true) };
+        assert_eq!(step(&finished, &view(&[2, 3, 9], &[], true)), Step::Nothing);
+        assert_eq!(step(&finished, &view(&[1, 2, 3], &[9], true)), Step::Nothing);
+        for voters in [&[2, 4, 9], &[1, 2, 4], &[2, 3, 7]] {
+            assert_eq!(step(&partition(true), &view(voters, &[9], true)), Step::Nothing);
+        }
+    }
+
+    #[test]
+    fn a_learner_that_was_given_up_is_taken_out() {
+        let forget = Step::Forget(ReplicaId::new(8));
+        let none = Partition { replacement: None, ..partition(false) };
+        assert_eq!(step(&none, &view(&[1, 2, 3], &[8], false)), forget);
+        assert_eq!(step(&partition(false), &view(&[1, 2, 3], &[8, 9], true)), forget);
+    }
 }
