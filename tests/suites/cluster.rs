@@ -5,6 +5,8 @@
 //! larger.
 //! `DURAMEN_PROGRAM` names another program to test, such as a release build.
 
+#[path = "cluster/anew.rs"]
+mod anew;
 #[path = "cluster/command_line.rs"]
 mod command_line;
 #[path = "cluster/damage.rs"]

@@ -168,6 +168,17 @@ pub enum BrokerError {
     },
 }
 
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 fn led_by(leader: &Option<Box<Node>>) -> String {
     leader.as_ref().map_or_else(String::new, |node| format!("; node {} does", node.id))
 }

@@ -16,6 +16,7 @@ mod moves;
 mod partition;
 mod produce;
 mod producer_ids;
+mod quarantine;
 mod record;
 mod shared_identity;
 mod topics;

@@ -10,7 +10,7 @@ use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
 use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
-use duramen_types::{NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
+use duramen_types::{NodeId, PartitionId, ReplicaId, Term, TopicId, TopicPartition};
 use openraft::{Config, ConfigError, Raft};
 use tokio::sync::Semaphore;
 
@@ -117,6 +117,15 @@ pub enum GroupOpenError {
         /// What is damaged.
         ranges: Vec<DamagedRange>,
     },
+    /// The log has entries of a later term than the replica's vote: the vote was lost, and with it
+    /// maybe others. The votes were put aside; for a partition the node stops as well.
+    #[error("could not open the replica of {group}: its vote for term {term} is lost")]
+    VoteLost {
+        /// The group.
+        group: GroupId,
+        /// The term of the log's last entry.
+        term: Term,
+    },
     /// The log could not be made or read.
     #[error("could not {action} the replica of {group}")]
     Io {
@@ -128,6 +137,20 @@ pub enum GroupOpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Whether a directory holds replicas, of whatever kind.
+fn has_replicas(env: &Env, dir: &Path) -> io::Result<bool> {
+    Ok(env.disk.exists(&dir.join(METADATA))? || !env.disk.list(&dir.join(PARTITIONS))?.is_empty())
+}
+
+/// The term of a log's last entry, or of the last one below its start.
+fn last_term(log: &Log) -> Result<Term, LogError> {
+    let start = log.start();
+    match log.end_index().prev() {
+        Some(last) if last >= start.first_index => log.header_at(last).map(|header| header.term),
+        _ => Ok(start.prev_term.unwrap_or(Term::ZERO)),
+    }
 }
 
 /// Ranges for people; of many, the first few.
@@ -192,7 +215,9 @@ impl RaftHost {
         let partitions = dir.join(PARTITIONS);
         let prepared = env.disk.create_dir_all(&partitions).and_then(|()| env.disk.sync_dir(dir));
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
-        let hard_state = HardState::open(&env.disk, dir, env.tasks)?;
+        let has_replicas = has_replicas(env, dir)
+            .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
+        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks)?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -323,6 +348,7 @@ impl RaftHost {
             }
         };
         let log = self.open_log(id, spec.replica, spec.log).await?;
+        self.check_vote(id, spec.replica, &log)?;
         let is_partition = spec.machine.is_none();
         let parts = self.parts(id, spec.replica, log, spec.machine);
         let opening = move || Replica::open(parts);
@@ -351,6 +377,32 @@ impl RaftHost {
         self.groups.insert(Arc::clone(&group));
         self.finish_purge(&group).await;
         Ok(group)
+    }
+
+    /// A vote is durable before any entry of its term is appended.
+    fn check_vote(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        log: &Log,
+    ) -> Result<(), GroupOpenError> {
+        let io = |action, source| GroupOpenError::Io { group, action, source };
+        let term = last_term(log).map_err(|error| io("read the log of", Box::new(error)))?;
+        let vote = self.hard_state.get(group, replica);
+        if vote.is_none_or(|vote| vote.leader_id.term < term.get())
+            && term > Term::ZERO
+            && !is_planted(Planted::ForgetVote)
+        {
+            let given_up = self.hard_state.give_up();
+            given_up.map_err(|error| io("put the votes aside for", Box::new(error)))?;
+            // The metadata is opened first, and its owner can begin anew at once.
+            if group != GroupId::Metadata {
+                let reason = format!("a vote of {group} is lost: no vote here can be trusted");
+                self.fail_stop.fail(reason);
+            }
+            return Err(GroupOpenError::VoteLost { group, term });
+        }
+        Ok(())
     }
 
     /// A crash between a snapshot and the purge it allows leaves the purge to be done.

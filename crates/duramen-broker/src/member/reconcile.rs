@@ -17,6 +17,7 @@ use duramen_types::{NodeId, ReplicaId, TopicPartition};
 use futures::StreamExt as _;
 
 use super::{Member, partition_log, repair};
+use crate::error::with_causes;
 use crate::limits;
 use crate::partition::PartitionHandle;
 
@@ -188,7 +189,7 @@ async fn form(member: &Member, placed: &[Placed]) -> bool {
     let mut settled = true;
     for new in placed.iter().filter(is_unformed) {
         if let Err(error) = create(member, new).await {
-            let error = describe(&*error);
+            let error = with_causes(&*error);
             tracing::warn!(partition = %new.id, error, "could not create a replica yet");
             settled = false;
             continue;
@@ -272,11 +273,11 @@ async fn open(member: &Member, placed: Placed) -> bool {
             true
         }
         Err(error @ (GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. })) => {
-            member.take_out(placed.id, placed.replica, describe(&error));
+            member.take_out(placed.id, placed.replica, with_causes(&error));
             true
         }
         Err(error) => {
-            tracing::warn!(partition = %placed.id, error = describe(&error), "not opened yet");
+            tracing::warn!(partition = %placed.id, error = with_causes(&error), "not opened yet");
             false
         }
     }
@@ -333,15 +334,4 @@ fn apply_configuration(member: &Member, placed: &[Placed]) {
             handle.group.set_log_options(partition_log(&placed.topic.config()));
         }
     }
-}
-
-/// An error with its causes.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

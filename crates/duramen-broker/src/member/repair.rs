@@ -11,8 +11,8 @@ use duramen_metadata::{Command, Outcome, State, plan_repair};
 use duramen_raft::GroupId;
 use duramen_types::{ReplicaId, TopicPartition};
 
-use super::reconcile::describe;
 use super::{Member, partition_log};
+use crate::error::with_causes;
 
 /// One pass; says whether everything is as it should be.
 pub(super) async fn run(member: &Member) -> bool {
@@ -36,7 +36,7 @@ async fn examine_replaced(member: &Member) {
         let (group, options) = (GroupId::Partition(id), partition_log(&topic.config()));
         let reason = match member.host.examine(group, now.old, options).await {
             Ok(()) => "it was found damaged while it was open".to_owned(),
-            Err(error) => describe(&error),
+            Err(error) => with_causes(&error),
         };
         member.take_out(id, now.old, reason);
     }
