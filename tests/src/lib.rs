@@ -6,4 +6,5 @@ pub mod corrupt;
 pub mod crashpoints;
 pub mod guard;
 pub mod processes;
+pub mod replacement;
 pub mod simulation;

@@ -8,8 +8,9 @@
 //! all. So a record that is not all zeros and does not check is damage, and one that is zeros at a
 //! place that the head or a valid record says was durable is a loss: either way a vote is lost, and
 //! the node must not start under its old identity. Zeros beyond that place were never acknowledged;
-//! what follows them is cut. A file without a sound head is lost as a whole: it comes into being by
-//! rename, with a head that is durable.
+//! what follows them is cut. What this cannot see (a last record that is gone with the head that
+//! counted it) the logs can: none has an entry of a later term than its replica's vote. A file
+//! without a sound head is lost as a whole: it comes into being by rename, with a durable head.
 
 mod format;
 mod vote_store;
@@ -21,9 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile, OpenMode, Tasks};
-use duramen_types::ReplicaId;
+use duramen_types::{NodeId, ReplicaId};
 use tokio::sync::{Semaphore, oneshot};
 
+pub(crate) use self::format::Owner;
 use self::format::{HEAD_BYTES, Head, RECORD_BYTES, Record, SLOT_BYTES, Slot, Votes};
 pub use self::vote_store::{SavedVote, VoteStore};
 use crate::group_commit::GroupCommit;
@@ -31,6 +33,7 @@ use crate::types::{GroupId, Vote};
 
 const FILE: &str = "hardstate";
 const TEMPORARY: &str = "hardstate.new";
+const GIVEN_UP: &str = "hardstate.lost";
 
 /// The file grows by this much at a time, so that most syncs need not record a new length.
 const EXTENT_BYTES: u64 = 64 << 10;
@@ -55,24 +58,24 @@ pub enum HardStateError {
         /// How many records were durable for sure.
         durable: u64,
     },
-    /// There are replicas, and the file with their votes is gone.
+    /// The file is not there although there are replicas: it was lost, or given up.
     #[error(
-        "{path} is gone, but there are replicas beside it: this node must not vote under its \
-         identity again: restore the file, or move the data directory away and let it join anew"
+        "could not find the votes in {path}, and there are replicas: this node must not vote under \
+         its identity again: move its data directory away and let it join anew"
     )]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// The file is another node's, or of an earlier life of this one.
-    #[error("{path} belongs to incarnation {found}, and this node is {expected}")]
+    /// The file is another node's.
+    #[error("the votes in {path} are those of node {found}, and this is node {expected}")]
     OtherOwner {
         /// The file.
         path: PathBuf,
         /// Whose it is.
-        found: ReplicaId,
+        found: NodeId,
         /// Who this is.
-        expected: ReplicaId,
+        expected: NodeId,
     },
     /// The disk answered with an error.
     #[error("could not {action} {path}")]
@@ -98,7 +101,7 @@ pub(crate) struct HardState {
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    owner: ReplicaId,
+    owner: Owner,
     compact_records_min: u64,
     state: Mutex<State>,
 }
@@ -117,20 +120,29 @@ struct State {
 }
 
 impl HardState {
-    /// Opens or creates the file in a directory, for the node of this incarnation.
+    /// Opens the file in a directory, or creates it if there cannot have been one.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
-        owner: ReplicaId,
+        owner: Owner,
+        has_replicas: bool,
         tasks: Tasks,
     ) -> Result<Self, HardStateError> {
+        let path = dir.join(FILE);
+        let found = disk.exists(&path).map_err(|source| {
+            let (action, path) = ("look for", path.clone());
+            HardStateError::Io { action, path, source }
+        })?;
+        if has_replicas && !found {
+            return Err(HardStateError::Missing { path });
+        }
         Self::open_with(disk, dir, owner, tasks, COMPACT_RECORDS_MIN)
     }
 
     fn open_with(
         disk: &Arc<dyn Disk>,
         dir: &Path,
-        owner: ReplicaId,
+        owner: Owner,
         tasks: Tasks,
         compact_records_min: u64,
     ) -> Result<Self, HardStateError> {
@@ -146,7 +158,8 @@ impl HardState {
         let (heads, slots) = scan(&*file).map_err(fail("read"))?;
         let sound = || heads.iter().flatten();
         if let Some(head) = sound().find(|head| head.owner != owner) {
-            return Err(HardStateError::OtherOwner { path, found: head.owner, expected: owner });
+            let (found, expected) = (head.owner.node, owner.node);
+            return Err(HardStateError::OtherOwner { path, found, expected });
         }
         let Some(durable) = sound().map(|head| head.durable).max() else {
             return Err(HardStateError::LostVote { path, record: 0, durable: 0 });
@@ -186,16 +199,6 @@ impl HardState {
         Ok(Self { shared, commit })
     }
 
-    /// Whether a directory has the file.
-    pub(crate) fn exists(disk: &dyn Disk, dir: &Path) -> io::Result<bool> {
-        disk.exists(&dir.join(FILE))
-    }
-
-    /// The error of a directory that has replicas and not the file.
-    pub(crate) fn missing(dir: &Path) -> HardStateError {
-        HardStateError::Missing { path: dir.join(FILE) }
-    }
-
     /// The vote of a replica, if it ever cast one.
     pub(crate) fn get(&self, group: GroupId, replica: ReplicaId) -> Option<Vote> {
         self.shared.lock().live.get(&(group, replica)).copied()
@@ -218,6 +221,14 @@ impl HardState {
     /// Forgets a removed replica's vote; only its space is at stake, so nothing is synced.
     pub(crate) fn forget(&self, group: GroupId, replica: ReplicaId) -> io::Result<()> {
         self.shared.write(group, replica, None)
+    }
+
+    /// Puts the file aside, durably: what it says is not to be believed, and the next start must
+    /// not find it.
+    pub(crate) fn give_up(&self) -> io::Result<()> {
+        let Shared { disk, dir, .. } = &*self.shared;
+        disk.rename(&dir.join(FILE), &dir.join(GIVEN_UP))?;
+        disk.sync_dir(dir)
     }
 
     async fn synced(&self) -> io::Result<()> {
@@ -314,7 +325,7 @@ impl State {
     }
 
     /// Notes how many records are durable, and tells a later recovery; that itself is not synced.
-    fn mark_durable(&mut self, durable: u64, owner: ReplicaId) -> io::Result<()> {
+    fn mark_durable(&mut self, durable: u64, owner: Owner) -> io::Result<()> {
         if durable <= self.durable {
             return Ok(());
         }
@@ -333,7 +344,7 @@ impl State {
 fn replace(
     disk: &dyn Disk,
     dir: &Path,
-    owner: ReplicaId,
+    owner: Owner,
     live: &Votes,
 ) -> io::Result<Arc<dyn DiskFile>> {
     let temporary = dir.join(TEMPORARY);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use duramen_env::{CrashMode, Disk as _, Random as _, SeededRandom, SimDisk};
 use duramen_raft::{Applied, Group, GroupId, Proposal, ProposalKind};
 use duramen_record::{BatchBuilder, Compression, RecordRef};
-use duramen_types::{LogIndex, PartitionId, ReplicaId, Timestamp, TopicId, TopicPartition};
+use duramen_types::{LogIndex, NodeId, PartitionId, ReplicaId, Timestamp, TopicId, TopicPartition};
 
 use super::subject::{Step, Story, Wrong};
 use known::{Known, Partition};
@@ -44,7 +44,13 @@ pub(super) fn begin(seed: u64) -> Box<dyn Story> {
     sim.create_dir_all(DIR.as_ref()).expect("nothing was injected yet");
     sim.sync_dir("/".as_ref()).expect("nothing was injected yet");
     let random = SeededRandom::new(seed);
-    Box::new(NodeStory { sim, random, running: None, known: Known::default(), next: 1 })
+    Box::new(NodeStory {
+        sim,
+        random,
+        running: None,
+        known: Known::new(NodeId::new(1 + seed % 2)),
+        next: 1,
+    })
 }
 
 /// What an operation came to; `Err` ends the story.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use duramen_env::{CrashMode, Disk, Random as _, SeededRandom, SimDisk};
 use duramen_raft::{GroupId, HardStateError, SavedVote, VoteStore};
-use duramen_types::{PartitionId, ReplicaId, Term, TopicId, TopicPartition};
+use duramen_types::{ClusterId, NodeId, PartitionId, ReplicaId, Term, TopicId, TopicPartition};
 
 use super::subject::{Expected, Found, Step, Story, Wrong, chain};
 
 const DIR: &str = "/votes";
-const OWNER: ReplicaId = ReplicaId::new(5);
+const CLUSTER: ClusterId = ClusterId::from_bytes([5; 16]);
 /// So few that a trace rewrites the file many times.
 const COMPACT_RECORDS_MIN: u64 = 24;
 const REPLICAS: u64 = 5;
@@ -30,6 +30,8 @@ struct VoteStory {
 /// What must be found.
 #[derive(Clone)]
 struct Known {
+    /// Nodes of different seeds are different ones.
+    node: NodeId,
     runtime: Arc<tokio::runtime::Runtime>,
     saved: BTreeMap<Key, SavedVote>,
     /// Votes that are being saved, or whose saving failed: they may be there instead.
@@ -38,14 +40,14 @@ struct Known {
     gone: BTreeMap<Key, SavedVote>,
 }
 
-fn open(sim: &SimDisk) -> Result<VoteStore, HardStateError> {
+fn open(sim: &SimDisk, node: NodeId) -> Result<VoteStore, HardStateError> {
     let disk: Arc<dyn Disk> = Arc::new(sim.clone());
-    VoteStore::open(&disk, Path::new(DIR), OWNER, COMPACT_RECORDS_MIN)
+    VoteStore::open(&disk, Path::new(DIR), (CLUSTER, node), COMPACT_RECORDS_MIN)
 }
 
 fn key(number: u64) -> Key {
     if number == 0 {
-        return (GroupId::Metadata, OWNER);
+        return (GroupId::Metadata, ReplicaId::new(5));
     }
     let topic = TopicId::from_bytes([3; 16]);
     let partition = PartitionId::new(u32::try_from(number / 2).unwrap_or(0));
@@ -60,6 +62,7 @@ pub(super) fn begin(seed: u64) -> Box<dyn Story> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = Arc::new(runtime.expect("a runtime without drivers asks nothing of the machine"));
     let known = Known {
+        node: NodeId::new(1 + seed % 2),
         runtime: Arc::clone(&runtime),
         saved: BTreeMap::new(),
         may_be: Vec::new(),
@@ -142,7 +145,7 @@ impl VoteStory {
 
     fn reopen(&mut self, operation: &'static str) -> Step {
         let during = self.known.clone();
-        let opened = open(&self.sim);
+        let opened = open(&self.sim, self.known.node);
         let is_ok = opened.is_ok();
         let mut wrong = None;
         if let Ok(store) = opened {
@@ -179,12 +182,12 @@ impl Known {
 
 impl Expected for Known {
     fn recover(&self, disk: &SimDisk) -> Result<Found, Wrong> {
-        let store = open(disk).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
         self.compare(&store)
     }
 
     fn carry_on(&self, disk: &SimDisk) -> Result<(), Wrong> {
-        let store = open(disk).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
         let (group, replica) = key(1);
         let (term, voted_for) = (Term::new(1 << 40), ReplicaId::new(1));
         let vote = SavedVote { term, voted_for, committed: false };
@@ -193,7 +196,7 @@ impl Expected for Known {
         drop(store);
         disk.crash(CrashMode::KeepNone);
         disk.reopen();
-        let store = open(disk).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
         let found = store.get(group, replica);
         if found == Some(vote) { Ok(()) } else { Err(Wrong::lost(format!("{found:?}"))) }
     }

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! slot:
-//! 0            8       16        24         508   512
-//! +------------+-------+---------+----------+-----+
-//! | "DHSHEAD1" | owner | durable | zeros    | crc |
-//! +------------+-------+---------+----------+-----+
+//! 0            8                24     32        40         508   512
+//! +------------+----------------+------+---------+----------+-----+
+//! | "DHSHEAD1" | cluster (UUID) | node | durable | zeros    | crc |
+//! +------------+----------------+------+---------+----------+-----+
 //! ```
-//! `owner`: the incarnation of the node. `durable`: records known to be durable; the higher one of
+//! `durable`: records known to be durable; the higher one of
 //! the sound slots counts. The slots are written in turn after each sync, themselves not synced.
 //! CRC-32 over the 508 bytes before it.
 //!
@@ -25,7 +25,7 @@
 
 use std::collections::BTreeMap;
 
-use duramen_types::{PartitionId, ReplicaId, TopicId, TopicPartition};
+use duramen_types::{ClusterId, NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
 use openraft::vote::leader_id_std::LeaderId;
 
 use crate::types::{GroupId, Vote};
@@ -46,10 +46,17 @@ const METADATA: u8 = 4;
 /// The last vote of each replica.
 pub(super) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
 
+/// Whose file it is; a node that begins anew under another incarnation may keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+}
+
 /// What a slot of the head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    pub(super) owner: ReplicaId,
+    pub(super) owner: Owner,
     pub(super) durable: u64,
 }
 
@@ -57,8 +64,9 @@ impl Head {
     pub(super) fn encode(&self) -> [u8; 512] {
         let mut bytes = [0; 512];
         bytes[0..8].copy_from_slice(&HEAD_MAGIC);
-        bytes[8..16].copy_from_slice(&self.owner.get().to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.durable.to_le_bytes());
+        bytes[8..24].copy_from_slice(self.owner.cluster.as_bytes());
+        bytes[24..32].copy_from_slice(&self.owner.node.get().to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..508]);
         bytes[508..512].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -68,12 +76,14 @@ impl Head {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (hashed, crc) = bytes.first_chunk::<512>()?.split_last_chunk::<4>()?;
         let (magic, rest) = hashed.split_first_chunk::<8>()?;
-        let (owner, rest) = rest.split_first_chunk::<8>()?;
+        let (cluster, rest) = rest.split_first_chunk::<16>()?;
+        let (node, rest) = rest.split_first_chunk::<8>()?;
         let (durable, _) = rest.split_first_chunk::<8>()?;
         if *magic != HEAD_MAGIC || crc32fast::hash(hashed) != u32::from_le_bytes(*crc) {
             return None;
         }
-        let owner = ReplicaId::new(u64::from_le_bytes(*owner));
+        let cluster = ClusterId::from_bytes(*cluster);
+        let owner = Owner { cluster, node: NodeId::new(u64::from_le_bytes(*node)) };
         Some(Self { owner, durable: u64::from_le_bytes(*durable) })
     }
 }
@@ -219,9 +229,11 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_slot_are_pinned() {
-        let head = Head { owner: ReplicaId::new(0x0102), durable: 7 };
+        let cluster = ClusterId::from_bytes([0xcd; 16]);
+        let head = Head { owner: Owner { cluster, node: NodeId::new(0x0102) }, durable: 7 };
         let bytes = head.encode();
         let mut expected = b"DHSHEAD1".to_vec();
+        expected.extend([0xcd; 16]);
         expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
         expected.extend([7, 0, 0, 0, 0, 0, 0, 0]);
         expected.resize(508, 0);

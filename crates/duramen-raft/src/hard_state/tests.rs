@@ -5,7 +5,8 @@ use openraft::vote::leader_id_std::LeaderId;
 
 use super::*;
 
-const OWNER: ReplicaId = ReplicaId::new(11);
+const OWNER: Owner =
+    Owner { cluster: duramen_types::ClusterId::from_bytes([1; 16]), node: NodeId::new(11) };
 
 /// Where a record is.
 fn record_at(number: u64) -> usize {
@@ -14,7 +15,7 @@ fn record_at(number: u64) -> usize {
 
 fn open(dir: &Path) -> Result<HardState, HardStateError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    HardState::open(&disk, dir, OWNER, Tasks::inline())
+    HardState::open(&disk, dir, OWNER, false, Tasks::inline())
 }
 
 fn vote(term: u64) -> Vote {
@@ -134,8 +135,9 @@ async fn the_votes_of_another_node_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     three_saved(dir.path()).await;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let other = HardState::open(&disk, dir.path(), ReplicaId::new(12), Tasks::inline());
-    assert!(matches!(other, Err(HardStateError::OtherOwner { found: OWNER, .. })));
+    let owner = Owner { node: NodeId::new(12), ..OWNER };
+    let other = HardState::open(&disk, dir.path(), owner, true, Tasks::inline());
+    assert!(matches!(other, Err(HardStateError::OtherOwner { .. })));
 }
 
 #[tokio::test]
@@ -148,4 +150,15 @@ async fn a_durable_record_that_is_gone_is_a_lost_vote() {
     std::fs::write(&path, bytes).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert!(matches!(error, HardStateError::LostVote { record: 1, durable: 3, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_file_beside_replicas_is_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let beside_replicas = || HardState::open(&disk, dir.path(), OWNER, true, Tasks::inline());
+    assert!(matches!(beside_replicas(), Err(HardStateError::Missing { .. })));
+    three_saved(dir.path()).await;
+    beside_replicas().unwrap().give_up().unwrap();
+    assert!(matches!(beside_replicas(), Err(HardStateError::Missing { .. })));
 }

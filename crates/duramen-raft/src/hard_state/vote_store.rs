@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use duramen_env::{Disk, Tasks};
-use duramen_types::{ReplicaId, Term};
+use duramen_types::{ClusterId, NodeId, ReplicaId, Term};
 use openraft::vote::leader_id_std::LeaderId;
 
-use super::{HardState, HardStateError};
+use super::{HardState, HardStateError, Owner};
 use crate::types::{GroupId, Vote};
 
 /// What a replica promised.
@@ -28,8 +28,7 @@ pub struct SavedVote {
 pub struct VoteStore(HardState);
 
 impl VoteStore {
-    /// Opens or creates the file in a directory, for the node of this incarnation. The file is
-    /// rewritten when it holds more than `compact_records_min` records and more than twice the
+    /// Opens or creates the file in a directory, for a node of a cluster. The file is rewritten when it holds more than `compact_records_min` records and more than twice the
     /// live ones. What it holds is durable when this returns.
     ///
     /// # Errors
@@ -37,9 +36,10 @@ impl VoteStore {
     pub fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
-        owner: ReplicaId,
+        (cluster, node): (ClusterId, NodeId),
         compact_records_min: u64,
     ) -> Result<Self, HardStateError> {
+        let owner = Owner { cluster, node };
         HardState::open_with(disk, dir, owner, Tasks::inline(), compact_records_min).map(Self)
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::cluster::{PARTITION, options};
 use crate::FailStop;
 use crate::group_commit::GroupCommit;
-use crate::hard_state::HardState;
+use crate::hard_state::{HardState, Owner};
 use crate::machine::Machine;
 use crate::replica::{Replica, ReplicaParts};
 use crate::store::LogStore;
@@ -36,7 +36,8 @@ impl Stores {
         let id = ReplicaId::new(1);
         let identity = LogIdentity { cluster: ClusterId::from_bytes([1; 16]), replica: id };
         let log = Log::create(&env.disk, &env.random, dir, identity, self.0).unwrap();
-        let hard_state = HardState::open(&env.disk, dir, ReplicaId::new(1), env.tasks).unwrap();
+        let owner = Owner { cluster: identity.cluster, node: NodeId::new(1) };
+        let hard_state = HardState::open(&env.disk, dir, owner, false, env.tasks).unwrap();
         let syncing = Arc::clone(&log);
         let sync = move || syncing.sync().map(|_| ()).map_err(io::Error::other);
         let commit = GroupCommit::new("sync", env.tasks, Arc::new(Semaphore::new(1)), sync);

@@ -6,7 +6,7 @@ use std::hash::{Hash as _, Hasher as _};
 use bytes::Bytes;
 use duramen_env::{CrashMode, SimDisk};
 use duramen_raft::GroupId;
-use duramen_types::{Offset, ReplicaId, Term};
+use duramen_types::{NodeId, Offset, ReplicaId, Term};
 
 use super::running::Running;
 use super::{Replicas, batch, propose};
@@ -37,8 +37,10 @@ impl Partition {
 }
 
 /// What a node must have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
+    /// Nodes of different seeds are different ones.
+    node: NodeId,
     pub(super) has_metadata: bool,
     metadata: Replicas,
     pub(super) partitions: BTreeMap<GroupId, Partition>,
@@ -60,6 +62,21 @@ pub(super) struct Contents {
 }
 
 impl Known {
+    /// Nothing yet.
+    pub(super) fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            has_metadata: false,
+            metadata: Replicas::new(),
+            partitions: BTreeMap::new(),
+            doubtful: Replicas::new(),
+            removing: Replicas::new(),
+            commands: Vec::new(),
+            maybe_commands: Vec::new(),
+            terms: BTreeMap::new(),
+        }
+    }
+
     /// A replica is made.
     pub(super) fn begin(&mut self, id: GroupId, replica: ReplicaId) {
         self.doubtful.insert(id, replica);
@@ -121,7 +138,7 @@ impl Known {
 
     /// Starts a node on a disk and compares what it has.
     pub(super) fn start(&self, sim: &SimDisk) -> Result<(Running, Contents), Wrong> {
-        let running = Running::start(sim)?;
+        let running = Running::start(sim, self.node)?;
         running.block_on(running.remove_all(&self.removing))?;
         let open = running.block_on(running.open_all(&self.certain(), &self.doubtful))?;
         let mut records = BTreeMap::new();

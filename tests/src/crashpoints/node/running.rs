@@ -19,7 +19,6 @@ use super::{DIR, Replicas};
 use crate::crashpoints::small_segments;
 use crate::crashpoints::subject::{Wrong, chain};
 
-const NODE: NodeId = NodeId::new(1);
 const INCARNATION: ReplicaId = ReplicaId::new(1);
 
 /// Commands that a state machine applied, in order.
@@ -48,7 +47,7 @@ pub(super) async fn within<T>(future: impl Future<Output = T>) -> Result<T, Stri
 
 impl Running {
     /// Starts a node; no group is open yet.
-    pub(super) fn start(sim: &SimDisk) -> Result<Self, Wrong> {
+    pub(super) fn start(sim: &SimDisk, node: NodeId) -> Result<Self, Wrong> {
         let builder = &mut tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|error| Wrong::refused(chain(&error)))?;
@@ -63,7 +62,7 @@ impl Running {
         };
         let local = LocalNode {
             cluster: ClusterId::from_bytes([7; 16]),
-            node: NODE,
+            node,
             incarnation: INCARNATION,
             boot_id: seed,
         };
@@ -100,7 +99,7 @@ impl Running {
         let lines = Arc::clone(&self.book);
         let machine = (id == GroupId::Metadata)
             .then(|| Box::new(BookMachine { lines }) as Box<dyn StateMachine>);
-        let members = BTreeMap::from([(replica, NODE)]);
+        let members = BTreeMap::from([(replica, self.host.local().node)]);
         let spec = GroupSpec { id, replica, members, log: options(), machine };
         self.host.open_group(spec).await.map(drop)
     }
