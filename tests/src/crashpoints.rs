@@ -26,24 +26,28 @@ pub const SUBJECTS: &[Subject] = &[
     Subject {
         name: "log-small-segments",
         operations: 200,
+        stride: 1,
         quiet: true,
         begin: |seed| log::begin(seed, small_segments()),
     },
     Subject {
         name: "log-extents",
         operations: 200,
+        stride: 1,
         quiet: true,
         begin: |seed| log::begin(seed, extents()),
     },
     Subject {
         name: "log-bounded-flight",
         operations: 200,
+        stride: 1,
         quiet: true,
         begin: |seed| log::begin(seed, bounded_flight()),
     },
-    Subject { name: "votes", operations: 200, quiet: true, begin: votes::begin },
-    Subject { name: "node", operations: 200, quiet: false, begin: node::begin },
-    Subject { name: "identity", operations: 30, quiet: true, begin: identity::begin },
+    Subject { name: "votes", operations: 200, stride: 1, quiet: true, begin: votes::begin },
+    // Each recovery starts a whole node.
+    Subject { name: "node", operations: 200, stride: 16, quiet: false, begin: node::begin },
+    Subject { name: "identity", operations: 30, stride: 1, quiet: true, begin: identity::begin },
 ];
 
 /// Segments of a few frames: rolls, seals, index files and trims everywhere.

@@ -167,6 +167,8 @@ impl Identity {
             identity.save(disk, dir)?;
             return Ok(identity);
         }
+        // It may have been renamed by a process that ended before that was durable.
+        disk.sync_dir(dir).map_err(io("sync", dir))?;
         let file = disk.open(&path, OpenMode::Read).map_err(io("open", &path))?;
         let len = file.len().map_err(io("read", &path))?.min(1 << 20);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];

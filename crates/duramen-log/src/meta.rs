@@ -84,12 +84,14 @@ impl MetaFile {
         &self.record
     }
 
-    /// Writes the ends without syncing them.
+    /// Writes the ends without syncing them. The durable end never goes back by a hint: where the
+    /// log has lost its end, it is what says so.
     pub(crate) fn hint(
         &mut self,
         durable_end: LogIndex,
         committed_end: LogIndex,
     ) -> io::Result<()> {
+        let durable_end = durable_end.max(self.record.durable_end);
         let mut record = MetaRecord { durable_end, committed_end, clean: false, ..self.record };
         if record == self.record {
             return Ok(());

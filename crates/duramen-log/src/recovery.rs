@@ -27,12 +27,14 @@ use crate::error::{FrameFault, OpenError};
 use crate::format::index::IndexHead;
 use crate::format::meta::MetaRecord;
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
-use crate::limits::SCAN_CHUNK_BYTES;
+use crate::limits::{HEADER_CHUNK_BYTES, SCAN_CHUNK_BYTES};
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
 use crate::scan::{BadSpot, ScanFrom, ScanOutcome, ScanRequest, scan};
 use crate::segment::{Segment, SegmentFile, SegmentId, Summary, log_name, parse_name};
+use crate::sparse::{Target, seek};
 use crate::start::LogStart;
+use crate::window::Window;
 
 /// What recovery hands to the log.
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Recover<'_> {
             // All of it lies below the log start, which was durable before anything was trimmed.
             return self.drop_all(&pieces);
         }
+        self.check_start(&pieces)?;
         let mut verdict = self.judge(&mut pieces, durable_end, first_found);
         if due < durable_end && verdict.cut.is_none() && verdict.end_lost.is_none() {
             verdict.damaged.push(DamagedRange { first: due, last: durable_end.saturating_sub(1) });
@@ -120,6 +123,32 @@ impl Recover<'_> {
             self.make_durable(&pieces, durable_end).map_err(OpenError::io("sync the log"))?;
         }
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
+    }
+
+    /// A log start within a segment must be what the frame before it leads to: the file may be
+    /// another log's. Where that frame is damaged nothing is known, and the start is believed.
+    fn check_start(&self, pieces: &[Piece]) -> Result<(), OpenError> {
+        let start = self.start.boundary();
+        let Some(last) = start.index.prev() else { return Ok(()) };
+        let holds =
+            |piece: &&Piece| piece.summary.base.index <= last && last < piece.summary.end.index;
+        let Some(piece) = pieces.iter().find(holds) else { return Ok(()) };
+        let (target, bytes) = (Target::Index(last), piece.summary.bytes);
+        let known =
+            seek(&piece.summary.sparse, target).map_or_else(|| piece.file.seek(target, bytes), Ok);
+        let mut position = known.map_err(OpenError::io("read a segment"))?;
+        let file = piece.file.file().map_err(OpenError::io("read a segment"))?;
+        let mut window = Window::of_file(file, bytes, HEADER_CHUNK_BYTES);
+        while let Ok((_, header)) = window.head(position) {
+            if header.index == last && Boundary::after(&header) != start {
+                return Err(OpenError::StartLost);
+            }
+            if header.index >= last {
+                break;
+            }
+            position += header.frame_bytes();
+        }
+        Ok(())
     }
 
     /// Removes what a crash left lying about and answers the segments' first indexes and lengths.
@@ -308,12 +337,8 @@ impl Recover<'_> {
 
     /// Cuts a segment at a bad spot, durably, and makes it the active one.
     fn shorten(&self, piece: &mut Piece, spot: &BadSpot) -> io::Result<()> {
-        if piece.trusted || spot.position >= piece.summary.bytes {
-            // What follows this segment is missing, but it ends well itself.
-            if !piece.trusted {
-                piece.sealed = false;
-                piece.file.file()?.set_len(piece.summary.bytes)?;
-            }
+        // What follows a trusted segment is missing, but it ends well itself.
+        if piece.trusted {
             return Ok(());
         }
         let handle = piece.file.file()?;
@@ -329,6 +354,7 @@ impl Recover<'_> {
             &mut |_, _, _| {},
         );
         piece.summary = outcome.summary;
+        piece.bad_spots.retain(|before| before.position < spot.position);
         piece.sealed = false;
         handle.set_len(spot.position)?;
         handle.sync_data()

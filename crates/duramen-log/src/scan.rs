@@ -164,14 +164,19 @@ impl Scanner {
     /// payload is bad.
     fn step(&mut self, visit: &mut Visit<'_>) -> Result<(), (FrameFault, Option<FrameHeader>)> {
         let header = self.header_at(self.position).map_err(|fault| (fault, None))?;
-        if self.adopt {
-            self.adopt(&header);
-        } else {
+        if !self.adopt {
             self.outcome.summary.end.follow(&header).map_err(|fault| (fault, None))?;
         }
-        match self.window.payload(self.position, &header) {
+        let payload = self.window.payload(self.position, &header);
+        if payload == Err(FrameFault::Short) {
+            // A frame that ends beyond the file is not there: nothing follows it.
+            return Err((FrameFault::Short, None));
+        }
+        if self.adopt {
+            self.adopt(&header);
+        }
+        match payload {
             Ok(payload) => visit(&header, self.position, &payload),
-            Err(FrameFault::Short) => return Err((FrameFault::Short, None)),
             Err(fault) => return Err((fault, Some(header))),
         }
         self.take(&header);

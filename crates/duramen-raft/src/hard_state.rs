@@ -155,6 +155,8 @@ impl HardState {
             drop(replace(disk.as_ref(), dir, owner, &Votes::new()).map_err(fail("create"))?);
         }
         let file = disk.open(&path, OpenMode::Write).map_err(fail("open"))?;
+        // Its name may come from a process that was killed, or failed, before it was durable.
+        disk.sync_dir(dir).map_err(fail("sync the directory of"))?;
         let (heads, slots) = scan(&*file).map_err(fail("read"))?;
         let sound = || heads.iter().flatten();
         if let Some(head) = sound().find(|head| head.owner != owner) {

@@ -29,6 +29,9 @@ struct Arguments {
     /// Give this process a bug first; needs a build with the feature `planted`.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
+    /// Findings printed; more are only counted.
+    #[arg(long, default_value_t = 20)]
+    findings: usize,
     /// Stop at the first finding.
     #[arg(long)]
     stop: bool,
@@ -36,9 +39,6 @@ struct Arguments {
     #[arg(long)]
     json: bool,
 }
-
-/// Findings printed; more are counted.
-const FINDINGS_MAX: usize = 20;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -62,9 +62,9 @@ fn main() -> ExitCode {
     if let Some(files) = outcome.files_to_first {
         outcome.figures.set("files_to_first_finding", files);
     }
-    if count > FINDINGS_MAX {
-        outcome.findings.truncate(FINDINGS_MAX);
-        let what = format!("and {} more", count - FINDINGS_MAX);
+    if count > arguments.findings {
+        outcome.findings.truncate(arguments.findings);
+        let what = format!("and {} more", count - arguments.findings);
         outcome.findings.push(Finding { what, repeat: "the commands above".into() });
     }
     finish(&outcome.figures, &outcome.findings, arguments.json)

@@ -100,7 +100,10 @@ impl Damage {
                 let bytes = [&before[..], &before[from..]].concat();
                 disk.replace(path, &bytes).is_ok()
             }
-            Self::Remove => return disk.remove_file(path).is_ok(),
+            Self::Remove => {
+                let dir = path.parent().unwrap_or(path);
+                return disk.remove_file(path).and_then(|()| disk.sync_dir(dir)).is_ok();
+            }
         };
         done && disk.durable(path).is_ok_and(|after| after != before)
     }

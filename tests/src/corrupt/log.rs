@@ -12,8 +12,8 @@ use duramen_log::{
 };
 use duramen_types::{ClusterId, LogIndex, NodeId, ReplicaId, Term, Timestamp};
 
-use super::things::Place;
-use super::{Damage, Region, Specimen, Verdict, region};
+use super::region::{self, Place};
+use super::{Damage, Region, Specimen, Verdict};
 use crate::crashpoints::small_segments;
 
 const DIR: &str = "/logs/p0";
@@ -74,12 +74,7 @@ fn make(seed: u64, state: State) -> Made<LogSpecimen> {
     let files = disk.durable_files();
     let last = files.keys().filter(|path| is_segment(path)).next_back().cloned();
     for (path, bytes) in &files {
-        let places: Vec<(u64, u64)> = if is_segment(path) {
-            let places = self::frames(&disk, path).into_iter();
-            places.map(|(_, position, payload)| (position, payload)).collect()
-        } else {
-            Vec::new()
-        };
+        let places = if is_segment(path) { self::frames(&disk, path) } else { Vec::new() };
         regions.extend(region::of_file(path, bytes, &places, Some(path) == last.as_ref()));
     }
     let others = vec![(Damage::SwapReplica, replica), (Damage::SwapForeign, foreign)];
@@ -93,9 +88,15 @@ fn is_segment(path: &Path) -> bool {
 /// The frames of a segment file.
 pub(super) fn frames(sim: &SimDisk, path: &Path) -> Vec<Place> {
     let disk: Arc<dyn Disk> = Arc::new(sim.fork(0));
+    let dir = path.parent().unwrap_or(path);
+    let start = verify_dir(&disk, dir, &mut |_| {}).map(|report| report.start_index);
     let mut places = Vec::new();
     let dumped = dump_file(&disk, path, &mut |sight| {
-        places.push((sight.header.index, sight.position, sight.payload.len() as u64));
+        places.push(Place {
+            position: sight.position,
+            payload_bytes: sight.payload.len() as u64,
+            is_trimmed: start.as_ref().is_ok_and(|start| sight.header.index < *start),
+        });
     });
     if dumped.is_ok() { places } else { Vec::new() }
 }
@@ -209,10 +210,15 @@ impl Specimen for LogSpecimen {
             let what = format!("it ends at {end} and not {}: {torn:?}", self.synced_end);
             return Verdict::CutAcknowledged(what);
         }
-        match self.read(&log) {
+        let (is_lost, is_damaged) = (recovery.end_lost.is_some(), !recovery.damaged.is_empty());
+        let read = self.read(&log);
+        if (is_lost || is_damaged) && !is_remembered(disk, &log) {
+            return Verdict::ServedBad("damage was forgotten after a clean close".into());
+        }
+        match read {
             Err(what) => Verdict::ServedBad(what),
-            Ok(_) if recovery.end_lost.is_some() => Verdict::Detected("end lost"),
-            Ok(_) if !recovery.damaged.is_empty() => Verdict::Detected("damaged"),
+            Ok(_) if is_lost => Verdict::Detected("end lost"),
+            Ok(_) if is_damaged => Verdict::Detected("damaged"),
             Ok(_) if recovery.torn.is_some() => Verdict::Detected("torn"),
             Ok(refused) if refused > 0 => Verdict::Detected("found by a reader"),
             Ok(_) if log.end_index() < self.end() => Verdict::Detected("torn"),
@@ -223,6 +229,18 @@ impl Specimen for LogSpecimen {
 
     fn others(&self) -> &[(Damage, SimDisk)] {
         &self.others
+    }
+}
+
+/// Whether a log that was found damaged is found so again after a sync and a close.
+fn is_remembered(disk: &SimDisk, log: &Log) -> bool {
+    // They may fail on a damaged log; it must not matter.
+    let _ = log.sync().is_ok() && log.close().is_ok();
+    match open(disk, 7) {
+        Ok((log, recovery)) => {
+            log.is_damaged() && (!recovery.damaged.is_empty() || recovery.end_lost.is_some())
+        }
+        Err(_) => true,
     }
 }
 

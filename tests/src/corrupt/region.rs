@@ -16,6 +16,8 @@ pub enum Why {
     Derived,
     /// What was put in its place holds the same history.
     SameHistory,
+    /// It lies below the log start.
+    Trimmed,
 }
 
 impl Why {
@@ -27,6 +29,7 @@ impl Why {
             Self::SecondCopy => "second copy",
             Self::Derived => "derived",
             Self::SameHistory => "same history",
+            Self::Trimmed => "trimmed",
         }
     }
 }
@@ -97,14 +100,18 @@ fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// The regions of a file that a node writes. `frames` are the positions and payload lengths of the
-/// frames of a segment; `is_last` is the log's last segment.
-pub(super) fn of_file(
-    path: &Path,
-    bytes: &[u8],
-    frames: &[(u64, u64)],
-    is_last: bool,
-) -> Vec<Region> {
+/// Where a frame is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) position: u64,
+    pub(super) payload_bytes: u64,
+    /// It lies below the log start.
+    pub(super) is_trimmed: bool,
+}
+
+/// The regions of a file that a node writes. `frames` are those of a segment; `is_last` is the
+/// log's last segment.
+pub(super) fn of_file(path: &Path, bytes: &[u8], frames: &[Place], is_last: bool) -> Vec<Region> {
     let name = name_of(path);
     let kind = match name {
         "meta" | "log-start" | "hardstate" | "snapshot" => name_kind(name),
@@ -142,15 +149,20 @@ fn name_kind(name: &str) -> &'static str {
     }
 }
 
-fn segment(regions: &mut Regions<'_>, frames: &[(u64, u64)]) {
+fn segment(regions: &mut Regions<'_>, frames: &[Place]) {
     // All of a head can be derived; it is written again when it is found bad.
     let derived = Some(Why::Derived);
     regions.add("head", 0..72, derived);
     regions.add("head-zeros", 72..124, derived);
     regions.add("head-crc", 124..128, derived);
     let mut end = 128;
-    for (position, payload) in frames {
+    for Place { position, payload_bytes: payload, is_trimmed } in frames.iter().copied() {
         let at = |from: u64, to: u64| position + from..position + to;
+        end = (position + 120 + payload).next_multiple_of(8);
+        if is_trimmed {
+            regions.add("trimmed", position..end, Some(Why::Trimmed));
+            continue;
+        }
         regions.add("envelope", at(0, 40), None);
         regions.add("envelope-crc", at(40, 44), None);
         regions.add("envelope-zeros", at(44, 48), None);
@@ -158,7 +170,6 @@ fn segment(regions: &mut Regions<'_>, frames: &[(u64, u64)]) {
         regions.add("payload-crc", at(108, 112), None);
         regions.add("chain", at(112, 120), None);
         regions.add("payload", at(120, 120 + payload), None);
-        end = (position + 120 + payload).next_multiple_of(8);
         regions.add("padding", position + 120 + payload..end, Some(Why::Unused));
     }
     regions.add("room", end..regions.len, Some(Why::Unused));

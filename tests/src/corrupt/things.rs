@@ -1,7 +1,8 @@
 //! Specimens of everything but the bare log: votes, identity, and a whole node with its groups.
 
-use duramen_env::{CrashMode, SimDisk};
-use duramen_types::LogIndex;
+use std::path::Path;
+
+use duramen_env::{CrashMode, Disk as _, SimDisk};
 
 use super::{Damage, Region, Specimen, Verdict, region};
 use crate::crashpoints::{Expected, SUBJECTS, WrongKind};
@@ -42,6 +43,10 @@ fn tell(name: &str, seed: u64, operations: u64) -> Option<(SimDisk, Box<dyn Expe
         expected = Some(story.step().after);
     }
     let disk = story.disk().fork(seed);
+    if name == "identity" {
+        // As in a directory that has been used.
+        disk.create_dir_all(Path::new("/node/partitions")).ok()?;
+    }
     disk.crash(CrashMode::KeepAll);
     disk.reopen();
     Some((disk, expected?))
@@ -57,9 +62,7 @@ fn regions(disk: &SimDisk) -> Vec<Region> {
             other > path && other.parent() == path.parent() && other.extension() == path.extension()
         });
         let frames = if is_segment { super::log::frames(disk, path) } else { Vec::new() };
-        let places: Vec<(u64, u64)> =
-            frames.iter().map(|(_, position, payload)| (*position, *payload)).collect();
-        regions.extend(region::of_file(path, bytes, &places, !later));
+        regions.extend(region::of_file(path, bytes, &frames, !later));
     }
     regions
 }
@@ -93,6 +96,3 @@ impl Specimen for Thing {
         &self.others
     }
 }
-
-/// An index, where its frame is and how long its payload is.
-pub(super) type Place = (LogIndex, u64, u64);

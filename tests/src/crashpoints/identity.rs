@@ -9,7 +9,11 @@ use duramen_types::{ClusterId, NodeId};
 use super::subject::{Expected, Found, Step, Story, Wrong, chain};
 
 const DIR: &str = "/node";
-const NODE: NodeId = NodeId::new(4);
+
+/// Nodes of different seeds are different ones.
+fn node(seed: u64) -> NodeId {
+    NodeId::new(4 + seed % 2)
+}
 
 struct IdentityStory {
     sim: SimDisk,
@@ -29,6 +33,7 @@ pub(super) fn begin(seed: u64) -> Box<dyn Story> {
 /// What may be found: one of these, or nothing if there is none yet.
 #[derive(Clone)]
 struct Known {
+    node: NodeId,
     identities: Vec<Identity>,
     /// There was none before: the first may not have come into being.
     may_be_new: bool,
@@ -38,7 +43,7 @@ impl Expected for Known {
     fn recover(&self, disk: &SimDisk) -> Result<Found, Wrong> {
         // The same draw each time: a new identity of a crashed first use is the same one.
         let random = SeededRandom::new(1);
-        let opened = Identity::open(disk, &random, Path::new(DIR), NODE);
+        let opened = Identity::open(disk, &random, Path::new(DIR), self.node);
         let found = opened.map_err(|error| Wrong::refused(chain(&error)))?;
         let is_new = self.may_be_new && *found.phase() == Phase::Empty;
         if self.identities.contains(&found) || is_new {
@@ -50,7 +55,7 @@ impl Expected for Known {
     fn carry_on(&self, disk: &SimDisk) -> Result<(), Wrong> {
         let refused = |error| Wrong::refused(chain(&error));
         let random = SeededRandom::new(1);
-        let opened = || Identity::open(disk, &random, Path::new(DIR), NODE);
+        let opened = || Identity::open(disk, &random, Path::new(DIR), self.node);
         let mut found = opened().map_err(refused)?;
         let phase = phase(99, 0);
         found.enter(disk, Path::new(DIR), phase.clone()).map_err(refused)?;
@@ -66,7 +71,7 @@ fn phase(seed: u64, turn: u64) -> Phase {
         ClusterId::from_bytes([u8::try_from(seed % 250).unwrap_or(0) + 1; 16]).to_string();
     let founder = |node| Founder {
         node,
-        incarnation: seed + node,
+        incarnation: seed / 2 + node,
         peer_address: format!("node-{node}:{}", 9000 + turn),
     };
     let founders = (1..=1 + turn % 5).map(founder).collect();
@@ -89,7 +94,7 @@ impl Story for IdentityStory {
         let (operation, done) = match &mut self.identity {
             None => {
                 let random = SeededRandom::new(self.seed);
-                let made = Identity::open(&self.sim, &random, Path::new(DIR), NODE);
+                let made = Identity::open(&self.sim, &random, Path::new(DIR), node(self.seed));
                 ("first-use", made.map(|made| self.identity = Some(made)))
             }
             Some(identity) => {
@@ -102,11 +107,12 @@ impl Story for IdentityStory {
             }
         };
         let after: Vec<Identity> = self.identity.iter().cloned().collect();
+        let node = node(self.seed);
         let both = [before, self.intended(), after.clone()].concat();
         Step {
             operation,
-            during: Box::new(Known { identities: both, may_be_new }),
-            after: Box::new(Known { identities: after, may_be_new: false }),
+            during: Box::new(Known { node, identities: both, may_be_new }),
+            after: Box::new(Known { node, identities: after, may_be_new: false }),
             is_over: done.is_err(),
             wrong: None,
         }
@@ -118,7 +124,8 @@ impl IdentityStory {
     fn intended(&self) -> Vec<Identity> {
         let disk = SimDisk::new(0);
         let random = SeededRandom::new(self.seed);
-        let Ok(mut identity) = Identity::open(&disk, &random, Path::new(DIR), NODE) else {
+        let Ok(mut identity) = Identity::open(&disk, &random, Path::new(DIR), node(self.seed))
+        else {
             return Vec::new();
         };
         if self.turn > 1 {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use duramen_env::{CrashMode, Disk, Random, SeededRandom, SimDisk};
 use duramen_log::{
     Frame, FrameKind, Log, LogError, LogIdentity, LogOptions, LogStart, NewFrame, OpenError,
-    Recovery,
+    Recovery, verify_dir,
 };
 use duramen_types::{ClusterId, LogIndex, NodeId, Offset, ReplicaId, Term, Timestamp};
 
@@ -45,6 +45,30 @@ impl Place {
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(sim.mutations()));
         Log::open(&disk, &random, Path::new(DIR), IDENTITY, self.options)
     }
+
+    /// Adds what a verification finds.
+    fn explain(&self, sim: &SimDisk, wrong: Wrong) -> Wrong {
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let found = match verify_dir(&disk, Path::new(DIR), &mut |_| {}) {
+            Ok(report) => {
+                let (start, end) = (report.start_index, report.end_index);
+                let (durable_end, problems) = (report.durable_end, report.problems);
+                format!("log {start} to {end}, durable to {durable_end}: {problems:?}")
+            }
+            Err(error) => chain(&error),
+        };
+        let fault = self.open(sim).ok().and_then(|(log, _)| first_fault(&log));
+        let fault = fault.as_ref().map_or_else(String::new, |fault| chain(fault));
+        Wrong { what: format!("{}; {found} {fault}", wrong.what), ..wrong }
+    }
+}
+
+/// The first frame that cannot be read.
+fn first_fault(log: &Log) -> Option<LogError> {
+    let first = log.start().first_index.get();
+    (first..log.end_index().get())
+        .map(LogIndex::new)
+        .find_map(|index| log.read(index, index.next(), 1).err())
 }
 
 /// A new log under these options; the seed decides the story.
@@ -347,8 +371,9 @@ impl LogStory {
     /// Opens the log again; what it holds is checked and becomes the model.
     fn reopen(&mut self) -> Result<Recovery, Failed> {
         let (log, recovery) = self.place.open(&self.sim)?;
+        model::sound(&recovery).map_err(Failed::Wrong)?;
         let found = History::read(&log).map_err(Failed::Log)?;
-        self.model.check(&log, &recovery, &found).map_err(Failed::Wrong)?;
+        self.model.check(&log, &found).map_err(Failed::Wrong)?;
         let committed = log.committed_index().map_or(0, |last| last.get() + 1);
         self.model.settle(found, committed);
         self.cut.clear();

@@ -11,6 +11,8 @@ pub struct Subject {
     pub name: &'static str,
     /// Operations in a trace.
     pub operations: u64,
+    /// Of so many points of a trace one is tried, another one under each seed.
+    pub stride: u64,
     /// Opening it writes nothing new: recovering twice must leave the same bytes as once.
     pub quiet: bool,
     /// Makes a new one on a disk of its own. The seed decides the story.

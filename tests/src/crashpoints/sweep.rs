@@ -9,7 +9,7 @@ use duramen_env::{CrashMode, DiskCall, DiskImage, Fault, SimDisk};
 
 use super::call_name;
 use super::subject::{Expected, Found, Step, Subject, Wrong, WrongKind};
-use crate::campaign::{Figures, Finding};
+use crate::campaign::{Figures, Finding, progress};
 use crate::guard;
 
 /// How often the modes that draw are tried at each point.
@@ -208,6 +208,7 @@ impl Sweep {
     fn points(&mut self) {
         let mut story = (self.subject.begin)(self.seed);
         story.disk().set_images(true);
+        story.disk().set_trace(matches!(self.only, Some(Only::Point(_))));
         let mut point = 0;
         for _ in 0..self.subject.operations {
             let Step { operation, during, after, is_over, wrong } = story.step();
@@ -217,6 +218,7 @@ impl Sweep {
                 return;
             }
             let images = story.disk().take_images();
+            self.show(point, operation, &images, &story.disk().take_trace());
             let last = images.len().saturating_sub(1);
             for (at, image) in images.iter().enumerate() {
                 *self.calls.entry(image.call()).or_default() += 1;
@@ -227,6 +229,15 @@ impl Sweep {
         }
     }
 
+    /// For a single point: what the operation asked of the disk.
+    fn show(&self, point: u64, operation: &str, images: &[DiskImage], trace: &[String]) {
+        let points = point..point + images.len() as u64;
+        if matches!(self.only, Some(Only::Point(only)) if points.contains(&only)) {
+            progress(format_args!("points {points:?}, {operation}:"));
+            trace.iter().for_each(progress);
+        }
+    }
+
     fn point(
         &mut self,
         point: u64,
@@ -234,7 +245,8 @@ impl Sweep {
         image: &DiskImage,
         expected: &dyn Expected,
     ) {
-        if self.only.is_some_and(|only| only != Only::Point(point)) {
+        let is_due = point % self.subject.stride == self.seed % self.subject.stride;
+        if self.only.map_or(!is_due, |only| only != Only::Point(point)) {
             return;
         }
         self.tally.points += 1;

@@ -11,7 +11,7 @@ use duramen_types::LogIndex;
 use super::append::Writer;
 use super::{Log, State, lock};
 use crate::boundary::Boundary;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_full};
 use crate::format::meta::MetaRecord;
 use crate::meta::{self, MetaFile};
 use crate::options::{LogIdentity, LogOptions};
@@ -94,6 +94,16 @@ impl Log {
         let recovered =
             Recover { disk, dir, start: &start, meta: &record, options: &options }.run()?;
         let report = recovered.report.clone();
+        if !report.clean {
+            // What was recovered was synced: damage to it from now on is no torn write.
+            let committed_end = report.committed.map_or(LogIndex::ZERO, LogIndex::next);
+            match meta.hint(recovered.end.index, committed_end) {
+                Err(error) if !is_full(&error) => {
+                    return Err(OpenError::io("write the metadata")(error));
+                }
+                _ => {}
+            }
+        }
         let log = place.log(meta, start, recovered)?;
         log.write_indexes();
         Ok((Arc::new(log), report))
@@ -246,7 +256,8 @@ impl Log {
         let state = lock(&self.state);
         MetaRecord {
             generation: state.generation,
-            durable_end: state.durable_end,
+            // Where the log has lost its end, the record is what says so.
+            durable_end: state.durable_end.max(meta.record().durable_end),
             committed_end: state.committed_end,
             clean: false,
             cut_end: None,

@@ -115,15 +115,7 @@ impl Model {
     }
 
     /// Compares with what recovery made of it.
-    pub(super) fn check(
-        &self,
-        log: &Log,
-        recovery: &Recovery,
-        found: &History,
-    ) -> Result<(), Wrong> {
-        if !recovery.damaged.is_empty() || recovery.end_lost.is_some() {
-            return Err(Wrong::refused(format!("a power cut is taken for damage: {recovery:?}")));
-        }
+    pub(super) fn check(&self, log: &Log, found: &History) -> Result<(), Wrong> {
         let start = log.start();
         if !self.starts.contains(&start) {
             return Err(Wrong::changed(format!("the log starts at {start:?}")));
@@ -186,8 +178,10 @@ impl Expected for Model {
     fn recover(&self, disk: &SimDisk) -> Result<Found, Wrong> {
         let opened = self.place.open(disk);
         let (log, recovery) = opened.map_err(|error| Wrong::refused(chain(&error)))?;
-        let found = History::read(&log).map_err(|error| Wrong::refused(chain(&error)))?;
-        self.check(&log, &recovery, &found)?;
+        sound(&recovery).map_err(|wrong| self.place.explain(disk, wrong))?;
+        let found = History::read(&log).map_err(|error| Wrong::refused(chain(&error)));
+        let found = found.map_err(|wrong| self.place.explain(disk, wrong))?;
+        self.check(&log, &found)?;
         let mut hasher = std::hash::DefaultHasher::new();
         for frame in &found.frames {
             frame.header.chain.hash(&mut hasher);
@@ -206,7 +200,8 @@ impl Expected for Model {
             log.append(&[one_more(index, term)]).map_err(|error| refused(&error))?;
         }
         log.sync().map_err(|error| refused(&error))?;
-        let before = History::read(&log).map_err(|error| refused(&error))?;
+        let before = History::read(&log).map_err(|error| refused(&error));
+        let before = before.map_err(|wrong| self.place.explain(disk, wrong))?;
         drop(log);
         disk.crash(CrashMode::KeepNone);
         disk.reopen();
@@ -214,12 +209,21 @@ impl Expected for Model {
         if recovery.torn.is_some() || !recovery.damaged.is_empty() {
             return Err(Wrong::refused(format!("what was synced is not sound: {recovery:?}")));
         }
-        let after = History::read(&log).map_err(|error| refused(&error))?;
+        let after = History::read(&log).map_err(|error| refused(&error));
+        let after = after.map_err(|wrong| self.place.explain(disk, wrong))?;
         if after.frames != before.frames {
             return Err(Wrong::lost("what was synced after a recovery is gone"));
         }
         Ok(())
     }
+}
+
+/// A power cut or a failed call is never taken for damage.
+pub(super) fn sound(recovery: &Recovery) -> Result<(), Wrong> {
+    if recovery.damaged.is_empty() && recovery.end_lost.is_none() {
+        return Ok(());
+    }
+    Err(Wrong::refused(format!("it is taken for damage: {recovery:?}")))
 }
 
 fn one_more(index: u64, term: Term) -> NewFrame {
