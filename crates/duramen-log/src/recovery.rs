@@ -12,29 +12,30 @@
 //! Sound frames behind a bad one prove nothing but D: unsynced pages reach the disk in any order.
 //! Sealed segments with a sound index file were synced before it was written and are not scanned.
 
+mod piece;
+
 use std::collections::VecDeque;
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use duramen_env::Disk;
 use duramen_env::planted::{Planted, is_planted};
-use duramen_env::{Disk, DiskFile};
 use duramen_types::LogIndex;
 
 use crate::boundary::Boundary;
-use crate::error::{FrameFault, OpenError};
-use crate::format::index::IndexHead;
+use crate::error::OpenError;
 use crate::format::meta::MetaRecord;
-use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
-use crate::limits::{HEADER_CHUNK_BYTES, SCAN_CHUNK_BYTES};
+use crate::format::segment::{self, SegmentHead};
+use crate::limits::HEADER_CHUNK_BYTES;
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
-use crate::scan::{BadSpot, ScanFrom, ScanOutcome, ScanRequest, scan};
-use crate::segment::{Segment, SegmentFile, SegmentId, Summary, log_name, parse_name};
+use crate::scan::{BadSpot, ScanFrom, ScanRequest, scan};
+use crate::segment::{Segment, SegmentFile, Summary, log_name, parse_name};
 use crate::sparse::{Target, seek};
 use crate::start::LogStart;
 use crate::window::Window;
+use piece::{Piece, missing, note_gap, read_head, rewrite, summary_of};
 
 /// What recovery hands to the log.
 #[derive(Debug)]
@@ -52,28 +53,6 @@ pub(crate) struct Recover<'a> {
     pub(crate) start: &'a LogStart,
     pub(crate) meta: &'a MetaRecord,
     pub(crate) options: &'a LogOptions,
-}
-
-/// One segment file while it is being judged.
-struct Piece {
-    first_index: LogIndex,
-    file: Arc<SegmentFile>,
-    id: Option<SegmentId>,
-    summary: Summary,
-    bad_spots: Vec<BadSpot>,
-    head_fault: bool,
-    nonzero_end: u64,
-    /// A later segment exists, or the index says so.
-    sealed: bool,
-    /// Everything is as a sound index says; nothing was scanned.
-    trusted: bool,
-    damaged: bool,
-}
-
-impl Piece {
-    fn bytes_end(&self) -> u64 {
-        self.nonzero_end.max(self.summary.bytes)
-    }
 }
 
 /// All segment files of the directory.
@@ -408,59 +387,6 @@ impl Recover<'_> {
     }
 }
 
-impl Piece {
-    /// Where the frames begin that may not have been synced; `None` if all were, or if something
-    /// among them is bad and is to stay as it is.
-    fn unproven(&self, durable_end: LogIndex) -> Option<u64> {
-        if self.summary.end.index <= durable_end {
-            return None;
-        }
-        let known = self.summary.sparse.partition_point(|entry| entry.index <= durable_end);
-        let entry = known.checked_sub(1).and_then(|last| self.summary.sparse.get(last));
-        let from = match entry {
-            Some(entry) if self.summary.base.index < durable_end => entry.position,
-            _ => 0,
-        };
-        let is_sound = self.bad_spots.iter().all(|spot| spot.position < from);
-        is_sound.then_some(from)
-    }
-
-    fn trusted(first_index: LogIndex, file: Arc<SegmentFile>, index: &IndexHead) -> Self {
-        Self {
-            first_index,
-            file,
-            id: Some(index.id),
-            summary: summary_of(index),
-            bad_spots: Vec::new(),
-            head_fault: false,
-            nonzero_end: 0,
-            sealed: true,
-            trusted: true,
-            damaged: false,
-        }
-    }
-
-    fn scanned(
-        first_index: LogIndex,
-        file: Arc<SegmentFile>,
-        outcome: ScanOutcome,
-        sealed: bool,
-    ) -> Self {
-        Self {
-            first_index,
-            file,
-            id: outcome.id,
-            summary: outcome.summary,
-            bad_spots: outcome.bad_spots,
-            head_fault: outcome.head_fault.is_some(),
-            nonzero_end: outcome.nonzero_end,
-            sealed,
-            trusted: false,
-            damaged: false,
-        }
-    }
-}
-
 impl Verdict {
     fn damage(&mut self, spot: &BadSpot, durable_end: LogIndex) {
         let last = match spot.next {
@@ -480,60 +406,4 @@ impl Verdict {
     fn into_report(self) -> Recovery {
         Recovery { damaged: self.damaged, end_lost: self.end_lost, ..Recovery::default() }
     }
-}
-
-/// Notes, in the piece before, that frames between two pieces are missing.
-fn note_gap(pieces: &mut [Piece], due: LogIndex, found: LogIndex) {
-    if found <= due {
-        return;
-    }
-    let open = pieces
-        .iter_mut()
-        .rev()
-        .find_map(|piece| piece.bad_spots.last_mut().filter(|spot| spot.next.is_none()));
-    if let Some(spot) = open {
-        spot.next = Some(found);
-    } else if let Some(piece) = pieces.last_mut() {
-        piece.bad_spots.push(missing(due, found, piece.summary.bytes));
-    }
-}
-
-fn missing(index: LogIndex, next: LogIndex, position: u64) -> BadSpot {
-    let fault = FrameFault::Missing;
-    BadSpot { index, next: Some(next), position, fault, unreadable: false }
-}
-
-fn summary_of(index: &IndexHead) -> Summary {
-    Summary {
-        base: index.base,
-        end: index.end,
-        bytes: index.bytes,
-        first_append_time: index.first_append_time,
-        max_timestamp: index.max_timestamp,
-        terms: index.terms.clone(),
-        sparse: Vec::new(),
-    }
-}
-
-/// Writes bytes again that are there already.
-fn rewrite(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
-    let mut position = range.start;
-    let mut buffer = Vec::new();
-    while position < range.end {
-        let len = usize::try_from(range.end - position).unwrap_or(usize::MAX);
-        buffer.resize(len.min(SCAN_CHUNK_BYTES), 0);
-        let read = file.read_at(&mut buffer, position)?;
-        if read == 0 {
-            break;
-        }
-        file.write_at(buffer.get(..read).unwrap_or_default(), position)?;
-        position += read as u64;
-    }
-    Ok(())
-}
-
-fn read_head(file: &dyn DiskFile) -> Option<SegmentHead> {
-    let mut bytes = [0; SEGMENT_HEAD_BYTES];
-    let read = file.read_at(&mut bytes, 0).ok()?;
-    segment::decode(bytes.get(..read)?).ok()
 }

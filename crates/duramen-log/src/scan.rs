@@ -93,6 +93,7 @@ pub(crate) fn scan(request: ScanRequest, visit: &mut Visit<'_>) -> ScanOutcome {
         generation_before: 0,
         spacing: Spacing { bytes: request.spacing_bytes, landmark: false },
         adopt,
+        foreign: None,
         base_known: !adopt,
         position: summary.bytes,
         outcome: ScanOutcome {
@@ -131,6 +132,8 @@ struct Scanner {
     spacing: Spacing,
     /// The next frame is taken as it is: what it should follow is damaged.
     adopt: bool,
+    /// Where a run of sound frames leads that do not continue the log.
+    foreign: Option<Boundary>,
     /// The log before the segment is known.
     base_known: bool,
     position: u64,
@@ -164,8 +167,12 @@ impl Scanner {
     /// payload is bad.
     fn step(&mut self, visit: &mut Visit<'_>) -> Result<(), (FrameFault, Option<FrameHeader>)> {
         let header = self.header_at(self.position).map_err(|fault| (fault, None))?;
-        if !self.adopt {
-            self.outcome.summary.end.follow(&header).map_err(|fault| (fault, None))?;
+        if !self.adopt
+            && let Err(fault) = self.outcome.summary.end.follow(&header)
+        {
+            // Sound, and of another history: so is what follows it.
+            self.foreign = Some(Boundary::after(&header));
+            return Err((fault, None));
         }
         let payload = self.window.payload(self.position, &header);
         if payload == Err(FrameFault::Short) {
@@ -273,6 +280,13 @@ impl Scanner {
         }
     }
 
+    /// Whether a frame continues the run of another history; the run then goes on.
+    fn is_foreign(&mut self, header: &FrameHeader) -> bool {
+        let next = self.foreign.and_then(|end| end.follow(header).ok());
+        self.foreign = next.or(self.foreign);
+        next.is_some()
+    }
+
     /// The first sound header in a range that is for an index after `index`.
     fn find_header(&mut self, from: u64, to: u64, index: LogIndex) -> Option<(u64, FrameHeader)> {
         let mut at = from;
@@ -280,6 +294,7 @@ impl Scanner {
             let is_magic = self.window.view(at, FRAME_MAGIC.len()) == Ok(&FRAME_MAGIC);
             if is_magic
                 && let Ok(header) = self.header_at(at)
+                && !self.is_foreign(&header)
                 && (header.index > index || self.adopt)
                 && self.end_index.is_none_or(|end| header.index < end)
             {

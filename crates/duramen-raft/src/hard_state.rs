@@ -119,6 +119,15 @@ struct State {
     poisoned: bool,
 }
 
+/// How a vote file is opened.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    owner: Owner,
+    /// Then there must be a file.
+    has_replicas: bool,
+    compact_records_min: u64,
+}
+
 impl HardState {
     /// Opens the file in a directory, or creates it if there cannot have been one.
     pub(crate) fn open(
@@ -128,30 +137,26 @@ impl HardState {
         has_replicas: bool,
         tasks: Tasks,
     ) -> Result<Self, HardStateError> {
-        let path = dir.join(FILE);
-        let found = disk.exists(&path).map_err(|source| {
-            let (action, path) = ("look for", path.clone());
-            HardStateError::Io { action, path, source }
-        })?;
-        if has_replicas && !found {
-            return Err(HardStateError::Missing { path });
-        }
-        Self::open_with(disk, dir, owner, tasks, COMPACT_RECORDS_MIN)
+        let settings = Settings { owner, has_replicas, compact_records_min: COMPACT_RECORDS_MIN };
+        Self::open_with(disk, dir, settings, tasks)
     }
 
     fn open_with(
         disk: &Arc<dyn Disk>,
         dir: &Path,
-        owner: Owner,
+        settings: Settings,
         tasks: Tasks,
-        compact_records_min: u64,
     ) -> Result<Self, HardStateError> {
         let path = dir.join(FILE);
         let fail = |action| {
             let path = path.clone();
             move |source| HardStateError::Io { action, path, source }
         };
+        let Settings { owner, has_replicas, compact_records_min } = settings;
         if !disk.exists(&path).map_err(fail("look for"))? {
+            if has_replicas {
+                return Err(HardStateError::Missing { path });
+            }
             drop(replace(disk.as_ref(), dir, owner, &Votes::new()).map_err(fail("create"))?);
         }
         let file = disk.open(&path, OpenMode::Write).map_err(fail("open"))?;

@@ -211,10 +211,33 @@ impl Replica {
         let stored = SnapshotFile::load(&*self.env.disk, &self.dir)?;
         let start = self.log.start();
         let stored_end = stored.as_ref().map_or(LogIndex::ZERO, SnapshotFile::end_index);
-        if self.machine.is_some() || stored_end >= start.first_index {
-            return Ok(stored);
+        if self.machine.is_none() && stored_end < start.first_index {
+            return SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other);
         }
-        SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other)
+        if stored_end < start.first_index {
+            return Err(io::Error::other("the snapshot that the log goes on from is missing"));
+        }
+        if let Some(snapshot) = &stored {
+            self.check_history(snapshot, &start)?;
+        }
+        Ok(stored)
+    }
+
+    /// A snapshot must be of this log's own history, as far as the log can tell: the file may be
+    /// another replica's.
+    fn check_history(&self, snapshot: &SnapshotFile, start: &LogStart) -> io::Result<()> {
+        let end = snapshot.end_index();
+        let chain = match end.prev() {
+            _ if end == start.first_index => start.prev_chain,
+            Some(last) if end <= self.log.end_index() => {
+                self.log.header_at(last).map_err(io::Error::other)?.chain
+            }
+            _ => return Ok(()),
+        };
+        if chain == snapshot.chain {
+            return Ok(());
+        }
+        Err(io::Error::other("the snapshot is of another history than the log"))
     }
 
     pub(crate) fn lock_tracker<R>(&self, work: impl FnOnce(&mut Tracker) -> R) -> R {

@@ -62,9 +62,9 @@ impl Region {
         match damage {
             // The whole file is another one, whatever the region was.
             Damage::SwapReplica if self.kind.starts_with("segment") => Some(Why::SameHistory),
-            Damage::SwapReplica if matches!(self.kind, "log-start" | "snapshot") => {
-                Some(Why::SameHistory)
-            }
+            Damage::SwapReplica if self.kind == "log-start" => Some(Why::SameHistory),
+            // Until the log is trimmed to it, all that it holds can be had from the log.
+            Damage::Remove if self.kind == "snapshot" => Some(Why::Derived),
             // What is behind the last frame or record means nothing, and it is no sound frame.
             Damage::DuplicateTail if self.kind != "index" => Some(Why::Unused),
             // A cut or a sector may take away no more than zeros that were never written.

@@ -40,9 +40,10 @@ struct Known {
     gone: BTreeMap<Key, SavedVote>,
 }
 
-fn open(sim: &SimDisk, node: NodeId) -> Result<VoteStore, HardStateError> {
+fn open(sim: &SimDisk, known: &Known) -> Result<VoteStore, HardStateError> {
     let disk: Arc<dyn Disk> = Arc::new(sim.clone());
-    VoteStore::open(&disk, Path::new(DIR), (CLUSTER, node), COMPACT_RECORDS_MIN)
+    let (owner, has_replicas) = ((CLUSTER, known.node), !known.saved.is_empty());
+    VoteStore::open(&disk, Path::new(DIR), owner, has_replicas, COMPACT_RECORDS_MIN)
 }
 
 fn key(number: u64) -> Key {
@@ -145,7 +146,7 @@ impl VoteStory {
 
     fn reopen(&mut self, operation: &'static str) -> Step {
         let during = self.known.clone();
-        let opened = open(&self.sim, self.known.node);
+        let opened = open(&self.sim, &self.known);
         let is_ok = opened.is_ok();
         let mut wrong = None;
         if let Ok(store) = opened {
@@ -182,12 +183,12 @@ impl Known {
 
 impl Expected for Known {
     fn recover(&self, disk: &SimDisk) -> Result<Found, Wrong> {
-        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self).map_err(|error| Wrong::refused(chain(&error)))?;
         self.compare(&store)
     }
 
     fn carry_on(&self, disk: &SimDisk) -> Result<(), Wrong> {
-        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self).map_err(|error| Wrong::refused(chain(&error)))?;
         let (group, replica) = key(1);
         let (term, voted_for) = (Term::new(1 << 40), ReplicaId::new(1));
         let vote = SavedVote { term, voted_for, committed: false };
@@ -196,7 +197,7 @@ impl Expected for Known {
         drop(store);
         disk.crash(CrashMode::KeepNone);
         disk.reopen();
-        let store = open(disk, self.node).map_err(|error| Wrong::refused(chain(&error)))?;
+        let store = open(disk, self).map_err(|error| Wrong::refused(chain(&error)))?;
         let found = store.get(group, replica);
         if found == Some(vote) { Ok(()) } else { Err(Wrong::lost(format!("{found:?}"))) }
     }

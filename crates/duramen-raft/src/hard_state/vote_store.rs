@@ -8,7 +8,7 @@ use duramen_env::{Disk, Tasks};
 use duramen_types::{ClusterId, NodeId, ReplicaId, Term};
 use openraft::vote::leader_id_std::LeaderId;
 
-use super::{HardState, HardStateError, Owner};
+use super::{HardState, HardStateError, Owner, Settings};
 use crate::types::{GroupId, Vote};
 
 /// What a replica promised.
@@ -28,7 +28,8 @@ pub struct SavedVote {
 pub struct VoteStore(HardState);
 
 impl VoteStore {
-    /// Opens or creates the file in a directory, for a node of a cluster. The file is rewritten when it holds more than `compact_records_min` records and more than twice the
+    /// Opens the file in a directory, for a node of a cluster, or creates it if there are no
+    /// replicas, so that there cannot have been one. The file is rewritten when it holds more than `compact_records_min` records and more than twice the
     /// live ones. What it holds is durable when this returns.
     ///
     /// # Errors
@@ -37,10 +38,12 @@ impl VoteStore {
         disk: &Arc<dyn Disk>,
         dir: &Path,
         (cluster, node): (ClusterId, NodeId),
+        has_replicas: bool,
         compact_records_min: u64,
     ) -> Result<Self, HardStateError> {
         let owner = Owner { cluster, node };
-        HardState::open_with(disk, dir, owner, Tasks::inline(), compact_records_min).map(Self)
+        let settings = Settings { owner, has_replicas, compact_records_min };
+        HardState::open_with(disk, dir, settings, Tasks::inline()).map(Self)
     }
 
     /// The vote of a replica, if it ever cast one.
