@@ -325,6 +325,9 @@ impl State {
         }
         if let Err(error) = self.file.write_at(&record.encode(), HEAD_BYTES + position) {
             self.poisoned = true;
+            // The next start would take half a record for a lost vote. This may fail as well.
+            let cleared = self.file.write_at(&[0; 64], HEAD_BYTES + position);
+            drop(cleared.and_then(|()| self.file.sync_data()));
             return Err(error);
         }
         self.written += 1;

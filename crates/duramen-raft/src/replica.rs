@@ -166,7 +166,7 @@ impl Replica {
     /// The newest checkpoint of this log's own history that lies below an index.
     fn best_checkpoint(&self, below: LogIndex) -> io::Result<Option<Checkpoint>> {
         let start = self.log.start();
-        for checkpoint in checkpoint::load(&*self.env.disk, &self.dir)? {
+        for checkpoint in checkpoint::load(&*self.env.disk, &self.dir, self.log.identity())? {
             let index = checkpoint.index();
             if index >= below || index < start.first_index {
                 continue;
@@ -208,7 +208,7 @@ impl Replica {
     /// The current snapshot: the stored one, or for partitions the log's own start. Reads the
     /// disk.
     pub(crate) fn snapshot(&self) -> io::Result<Option<SnapshotFile>> {
-        let stored = SnapshotFile::load(&*self.env.disk, &self.dir)?;
+        let stored = SnapshotFile::load(&*self.env.disk, &self.dir, self.log.identity())?;
         let start = self.log.start();
         let stored_end = stored.as_ref().map_or(LogIndex::ZERO, SnapshotFile::end_index);
         if self.machine.is_none() && stored_end < start.first_index {
@@ -278,7 +278,9 @@ impl Replica {
     /// Writes the newest checkpoint that may be written. Writes the disk.
     pub(crate) fn save_checkpoint(&self) -> io::Result<()> {
         match self.ready_checkpoint() {
-            Some(checkpoint) => checkpoint::save(&*self.env.disk, &self.dir, &checkpoint),
+            Some(checkpoint) => {
+                checkpoint::save(&*self.env.disk, &self.dir, self.log.identity(), &checkpoint)
+            }
             None => Ok(()),
         }
     }

@@ -72,7 +72,7 @@ fn make(seed: u64, state: State) -> Made<LogSpecimen> {
     drop(log);
     let mut regions = Vec::new();
     let files = disk.durable_files();
-    let last = files.keys().filter(|path| is_segment(path)).next_back().cloned();
+    let last = files.keys().rfind(|path| is_segment(path)).cloned();
     for (path, bytes) in &files {
         let places = if is_segment(path) { self::frames(&disk, path) } else { Vec::new() };
         regions.extend(region::of_file(path, bytes, &places, Some(path) == last.as_ref()));

@@ -132,8 +132,8 @@ pub(super) fn of_file(path: &Path, bytes: &[u8], frames: &[Place], is_last: bool
         "identity" => regions.add("text", 0..len, Some(Why::Unused)),
         "snapshot" | "checkpoint" => {
             let harmless = (kind == "checkpoint").then_some(Why::Derived);
-            regions.add("head", 0..12, harmless);
-            regions.add("payload", 12..len, harmless);
+            regions.add("head", 0..36, harmless);
+            regions.add("payload", 36..len, harmless);
         }
         _ => segment(&mut regions, frames),
     }

@@ -76,7 +76,7 @@ fn phase(seed: u64, turn: u64) -> Phase {
     };
     let founders = (1..=1 + turn % 5).map(founder).collect();
     match turn % 3 {
-        0 => Phase::Forming { cluster, founders, first: seed % 2 == 0 },
+        0 => Phase::Forming { cluster, founders, first: seed.is_multiple_of(2) },
         1 => Phase::Joining { cluster, founders },
         _ => Phase::Member { cluster, founders },
     }

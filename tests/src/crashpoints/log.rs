@@ -186,7 +186,7 @@ impl LogStory {
         let fill = u8::try_from(self.random.below(255)).unwrap_or(0) + 1;
         let mut bytes = vec![fill; usize::try_from(len).unwrap_or(0)];
         // Zeros at the end of a payload must not look like room that was never written.
-        if index % 5 == 0 {
+        if index.is_multiple_of(5) {
             let half = bytes.len() / 2;
             bytes[half..].fill(0);
         }

@@ -258,7 +258,7 @@ impl Sweep {
                 // A single point is looked at from all sides.
                 let all = self.only.is_some();
                 let number = self.tally.tried + self.seed;
-                let nested = all || number % NESTED_EVERY == 0;
+                let nested = all || number.is_multiple_of(NESTED_EVERY);
                 let carry_on = all || number % CARRY_ON_EVERY == 1;
                 self.check(spot, &disk, expected, (nested, carry_on));
             }
@@ -390,7 +390,7 @@ impl Sweep {
                 fork.reopen();
             }
             let spot = Spot { only, operation, mode: mode.map_or("kill", mode_name) };
-            self.check(spot, &fork, &*expected, (false, (number + at) % 4 == 0));
+            self.check(spot, &fork, &*expected, (false, (number + at).is_multiple_of(4)));
         }
         true
     }

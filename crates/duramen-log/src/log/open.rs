@@ -145,6 +145,7 @@ impl Place<'_> {
             disk: Arc::clone(self.disk),
             random: Arc::clone(self.random),
             dir: self.dir.to_path_buf(),
+            identity: meta.record().identity,
             syncing: Mutex::new(()),
             writer: Mutex::new(writer),
             meta: Mutex::new(meta),

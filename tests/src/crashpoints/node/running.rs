@@ -61,7 +61,7 @@ impl Running {
             tasks: Tasks::inline(),
         };
         let local = LocalNode {
-            cluster: ClusterId::from_bytes([7; 16]),
+            cluster: ClusterId::from_bytes([7 + u8::try_from(node.get()).unwrap_or(0); 16]),
             node,
             incarnation: INCARNATION,
             boot_id: seed,
