@@ -113,7 +113,10 @@ impl Plan {
 fn draw_topics(dice: &Dice, nodes: u64) -> Vec<TopicPlan> {
     let count = dice.of(1..=2);
     let topics = (0..count).map(|number| {
-        let mut settings = vec![("segment.bytes", dice.pick(&[65_536, 131_072]).to_string())];
+        let mut settings = vec![
+            ("max.message.bytes", "60000".to_owned()),
+            ("segment.bytes", dice.pick(&[65_536, 131_072]).to_string()),
+        ];
         if dice.percent(30) {
             settings.push(("retention.bytes", dice.of(100_000..=400_000).to_string()));
         }
@@ -137,7 +140,7 @@ fn draw_producer(dice: &Dice, topics: usize) -> ProducerPlan {
         pause_ms: dice.of(10..=40),
         window: dice.pick(&[1, 8, 32, 100]),
         value_bytes: dice.pick(&[16, 100, 400, 1_000]),
-        batch_bytes: dice.pick(&[500, 4_000, 100_000]),
+        batch_bytes: dice.pick(&[500, 4_000, 50_000]),
         batches_in_flight: dice.pick(&[1, 2, 5, 5]),
         compression: dice.pick(&[
             Compression::None,

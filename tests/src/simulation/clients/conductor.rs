@@ -31,9 +31,11 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 const DRAIN_WITHIN: Duration = Duration::from_secs(50);
 
 /// Runs until the end of the simulation.
-pub(super) async fn run(world: Rc<World>) -> Result<(), String> {
-    let Some(client) = connect(&world, 1).await else { return Ok(()) };
-    found(&world, &client).await?;
+pub(super) async fn run(world: Rc<World>) {
+    let Some(client) = connect(&world, 1).await else { return };
+    if let Err(reason) = found(&world, &client).await {
+        return world.violated(format!("the run did not begin: {reason}"));
+    }
     world.enter(Phase::Faults);
     world.reached(Phase::Healing).await;
     serve_again(&world).await;
@@ -47,7 +49,6 @@ pub(super) async fn run(world: Rc<World>) -> Result<(), String> {
     converge(&world).await;
     world.enter(Phase::Reading);
     read_all(&world, &client).await;
-    Ok(())
 }
 
 /// Waits for all nodes and creates the topics.
@@ -260,7 +261,7 @@ fn observe(world: &World, topic: usize, offsets: &BTreeMap<PartitionId, Partitio
 
 /// Traffic besides the records: asks where partitions end, describes, makes and removes topics,
 /// and changes their configuration.
-pub(super) async fn run_admin(world: Rc<World>) -> Result<(), String> {
+pub(super) async fn run_admin(world: Rc<World>) {
     let dice = Dice::new(world.plan.seed, 300);
     world.reached(Phase::Faults).await;
     if let Some(client) = connect(&world, 2).await {
@@ -271,7 +272,6 @@ pub(super) async fn run_admin(world: Rc<World>) -> Result<(), String> {
         }
     }
     world.consuming.set(world.consuming.get() - 1);
-    Ok(())
 }
 
 async fn administrate(world: &World, client: &Client, dice: &Dice, scratch: &mut u32) {

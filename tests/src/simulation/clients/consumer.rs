@@ -26,7 +26,7 @@ struct Reader {
 }
 
 /// Runs one consumer of the plan to its end.
-pub(super) async fn run(world: Rc<World>, at: usize) -> Result<(), String> {
+pub(super) async fn run(world: Rc<World>, at: usize) {
     let number = u64::try_from(at).unwrap_or(0);
     world.reached(Phase::Faults).await;
     let process = world.recorder.borrow_mut().process();
@@ -49,7 +49,6 @@ pub(super) async fn run(world: Rc<World>, at: usize) -> Result<(), String> {
         }
     }
     reader.world.consuming.set(reader.world.consuming.get() - 1);
-    Ok(())
 }
 
 impl Reader {

@@ -17,7 +17,7 @@ use super::super::world::{Phase, World};
 use super::{RETRY, connect, outcome_of};
 
 /// Runs one producer of the plan to its end.
-pub(super) async fn run(world: Rc<World>, at: usize) -> Result<(), String> {
+pub(super) async fn run(world: Rc<World>, at: usize) {
     let plan = world.plan.producers[at];
     let number = u64::try_from(at).unwrap_or(0);
     let dice = Dice::new(world.plan.seed, 100 + number);
@@ -41,7 +41,6 @@ pub(super) async fn run(world: Rc<World>, at: usize) -> Result<(), String> {
         }
     }
     world.producing.set(world.producing.get() - 1);
-    Ok(())
 }
 
 type Told = (OpId, u32, Result<RecordMetadata, ClientError>);
