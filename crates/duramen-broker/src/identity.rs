@@ -146,6 +146,7 @@ impl Identity {
                     return Err(IdentityError::Lost { dir: dir.to_owned() });
                 }
             }
+            sync_names_above(disk, dir).map_err(io("make durable the name of", dir))?;
             let incarnation = (random.next_u64() >> 1).max(1);
             let identity =
                 Self { format: FORMAT, node: node.get(), incarnation, phase: Phase::Empty };
@@ -242,14 +243,41 @@ impl Identity {
     }
 }
 
+/// Makes the names of a new data directory and of what was made above it durable: without it a
+/// power cut takes the directory with all that was acknowledged in it.
+fn sync_names_above(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Nobody who may not read a directory has made a name in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use duramen_env::{RealDisk, SeededRandom};
+    use duramen_env::{CrashMode, RealDisk, SeededRandom, SimDisk};
 
     use super::*;
 
     fn open(dir: &Path, node: u64, seed: u64) -> Result<Identity, IdentityError> {
         Identity::open(&RealDisk, &SeededRandom::new(seed), dir, NodeId::new(node))
+    }
+
+    #[test]
+    fn a_power_cut_does_not_take_a_new_directory() {
+        let disk = SimDisk::new(1);
+        let open = |seed| {
+            let dir = Path::new("/srv/duramen/data");
+            Identity::open(&disk, &SeededRandom::new(seed), dir, NodeId::new(1)).unwrap()
+        };
+        let first = open(1);
+        disk.crash(CrashMode::KeepNone);
+        disk.reopen();
+        assert_eq!(open(2), first);
     }
 
     #[test]
