@@ -146,13 +146,11 @@ async fn form(member: &Member, placed: &[Placed]) -> bool {
     for new in placed.iter().filter(|placed| !placed.formed) {
         let group = GroupId::Partition(new.id);
         // A directory without its mark was made by a try that did not get further: it never took
-        // part.
-        if !member.host.has_replica(group, new.replica).unwrap_or(false) {
-            let options = partition_log(&new.topic.config());
-            if let Err(error) = member.host.create_replica(group, new.replica, options).await {
-                member.set_problem(new.id, Some(describe(&error)));
-                continue;
-            }
+        // part, and may be half of one.
+        let options = partition_log(&new.topic.config());
+        if let Err(error) = member.host.create_replica(group, new.replica, options).await {
+            member.set_problem(new.id, Some(describe(&error)));
+            continue;
         }
         let (topic, partition) = (new.id.topic, new.id.partition);
         marks.push(FormedMark { topic, partition, replica: Some(new.replica) });
