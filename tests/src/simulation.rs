@@ -25,6 +25,7 @@ mod witness;
 mod world;
 
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use duramen_checker::Options;
@@ -50,6 +51,10 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Bytes of a connection that wait to be read, counted in packets.
 const TCP_CAPACITY: usize = 65_536;
+
+/// Simulated time in nanoseconds, for a program that lets libraries see it in place of the machine's
+/// clocks: HTTP/2 forgets reset streams by them, and writes dates.
+pub static VIRTUAL_NANOS: AtomicU64 = AtomicU64::new(0);
 
 /// Any failure of a simulated host or client.
 pub type SimError = Box<dyn std::error::Error>;
@@ -106,6 +111,8 @@ fn simulate(world: &Rc<World>, nodes: &[Rc<Node>]) -> Losses {
 
 fn step_through(world: &World, sim: &mut Sim<'_>, director: &mut Director) {
     loop {
+        let nanos = u64::try_from(sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        VIRTUAL_NANOS.store(nanos, Ordering::Relaxed);
         let stepped = sim.step();
         director.after_step(sim);
         match stepped {

@@ -5,8 +5,10 @@ use std::process::Command;
 /// What a process of its own prints of a seed.
 fn simulate(seed: u64, arguments: &[&str]) -> String {
     let seed = seed.to_string();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_duramen-sim")).args(["run", &seed]).args(arguments).output();
+    let output = Command::new(env!("CARGO_BIN_EXE_duramen-sim"))
+        .args(["run", &seed])
+        .args(arguments)
+        .output();
     let output = output.expect("the simulator was built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("a trace is text")

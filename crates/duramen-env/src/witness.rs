@@ -40,6 +40,9 @@ pub enum Deed {
         term: Term,
         /// For whom.
         candidate: ReplicaId,
+        /// Whether a majority is known to have elected it: then the replica follows it in this
+        /// term, whomever it voted for before.
+        elected: bool,
     },
     /// The replica appended the first entry of its own term.
     Led {

@@ -309,7 +309,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             replica.fail_stop.fail(format!("a vote could not be saved: {error}"));
         })?;
         let candidate = ReplicaId::new(vote.leader_id.voted_for);
-        replica.tell(Deed::Voted { term: Term::new(vote.leader_id.term), candidate });
+        let (term, elected) = (Term::new(vote.leader_id.term), vote.committed);
+        replica.tell(Deed::Voted { term, candidate, elected });
         Ok(())
     }
 

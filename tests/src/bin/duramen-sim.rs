@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::{Args, Parser, Subcommand};
 use duramen_tests::campaign;
@@ -124,6 +125,39 @@ fn run(arguments: &Run) -> Result<ExitCode, String> {
     }
     Ok(if outcome.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// Stands in for the system's clock, in this program only: what libraries ask of it directly would
+/// otherwise let one seed take several courses. Simulated time once a simulation runs, the real one
+/// before.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "a symbol of the C library is replaced")]
+extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
+    let virtual_nanos = simulation::VIRTUAL_NANOS.load(Ordering::Relaxed);
+    let now = if virtual_nanos == 0 {
+        let clock = if clock == 0 { ClockId::Realtime } else { ClockId::Monotonic };
+        // Not by way of the C library.
+        let real = rustix::time::clock_gettime(clock);
+        Timespec { seconds: real.tv_sec, nanos: real.tv_nsec }
+    } else {
+        let nanos = i64::try_from(virtual_nanos).unwrap_or(i64::MAX);
+        let second = 1_000_000_000;
+        // Later than anything that was read before the simulation began.
+        Timespec { seconds: BEGIN_SECONDS + nanos / second, nanos: nanos % second }
+    };
+    // SAFETY: the C library's contract: the caller gives a valid place for the time.
+    unsafe { time.write(now) };
+    0
+}
+
+/// `struct timespec` of 64-bit Linux.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanos: i64,
+}
+
+/// Simulated time begins in 2100.
+const BEGIN_SECONDS: i64 = 4_102_444_800;
 
 /// How long this process has computed.
 fn cpu_ms() -> u64 {

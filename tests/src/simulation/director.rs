@@ -110,6 +110,7 @@ impl Director {
         let now = sim.elapsed();
         self.world.set_outside(now);
         self.supervise(sim, now);
+        self.world.check_phase(now);
         if self.world.phase.get() != Phase::Faults {
             return;
         }
@@ -214,7 +215,8 @@ impl Director {
     fn target(&self, leader_percent: u64) -> Option<Rc<Node>> {
         let up = self.up();
         let leaders: Vec<_> = up.iter().filter(|node| self.leads(node)).cloned().collect();
-        let from = if !leaders.is_empty() && self.dice.percent(leader_percent) { leaders } else { up };
+        let from =
+            if !leaders.is_empty() && self.dice.percent(leader_percent) { leaders } else { up };
         (!from.is_empty()).then(|| Rc::clone(&from[self.dice.place(from.len())]))
     }
 

@@ -57,8 +57,16 @@ pub struct RunFigures {
 macro_rules! fields {
     ($action:ident) => {
         $action!(
-            virtual_ms, faults_ms, acknowledged, refused, unknown, read, served_ms, converged_ms,
-            leaders, truncations
+            virtual_ms,
+            faults_ms,
+            acknowledged,
+            refused,
+            unknown,
+            read,
+            served_ms,
+            converged_ms,
+            leaders,
+            truncations
         )
     };
 }

@@ -78,8 +78,8 @@ impl Plan {
         let producers = (0..dice.of(2..=4)).map(|_| draw_producer(&dice, topics.len())).collect();
         let consumers = (0..dice.of(2..=3)).map(|_| ConsumerPlan {
             topic: dice.place(topics.len()),
-            seek_percent: dice.pick(&[0, 1, 5]),
-            polls: dice.pick(&[20, 100, u64::MAX]),
+            seek_percent: dice.pick(&[0, 0, 1]),
+            polls: dice.pick(&[100, 1_000, u64::MAX]),
         });
         let consumers = consumers.collect();
         let faults_for = FAULTS_MIN + Duration::from_millis(dice.of(0..=12_000));

@@ -128,8 +128,10 @@ impl Sum {
             self.passed += 1;
             return;
         }
-        let finding =
-            Finding { what: format!("seed {seed}: {}", problems.join("; ")), repeat: sweep.repeat(seed) };
+        let finding = Finding {
+            what: format!("seed {seed}: {}", problems.join("; ")),
+            repeat: sweep.repeat(seed),
+        };
         progress(format_args!("FAILED: {}", finding.what));
         self.findings.push(finding);
     }
@@ -184,7 +186,8 @@ impl Sum {
         figures.set("virtual_s", of("virtual_ms") / 1_000);
         figures.set("acknowledged", of("acknowledged"));
         figures.set("acknowledged_min", self.acknowledged_min.unwrap_or(0));
-        for name in ["unknown", "refused", "read", "leaders", "truncations", "restarts", "stopped"] {
+        for name in ["unknown", "refused", "read", "leaders", "truncations", "restarts", "stopped"]
+        {
             figures.set(name, of(name));
         }
         figures.set("power_majority", of("power_majority")).set("power_all", of("power_all"));

@@ -43,7 +43,9 @@ struct ReplicaBook {
     /// Terms of some indexes below the end.
     points: BTreeMap<LogIndex, Term>,
     vote: Term,
+    /// In the term of the vote.
     voted_for: Option<ReplicaId>,
+    follows: Option<ReplicaId>,
 }
 
 impl Witness {
@@ -90,15 +92,10 @@ impl Witness {
                     book.vouch(last, *term);
                 }
             }
-            Deed::Voted { term, candidate } => {
-                if term < book.vote {
-                    let had = book.vote;
-                    return broken(format!("voted in term {term} after term {had}"));
+            Deed::Voted { term, candidate, elected } => {
+                if let Err(what) = book.vote(term, candidate, elected) {
+                    return broken(what);
                 }
-                if term == book.vote && book.voted_for.is_some_and(|other| other != candidate) {
-                    return broken(format!("voted twice in term {term}"));
-                }
-                (book.vote, book.voted_for) = (term, Some(candidate));
             }
             Deed::Led { term } => {
                 self.leaders += 1;
@@ -145,6 +142,22 @@ impl Witness {
 }
 
 impl ReplicaBook {
+    fn vote(&mut self, term: Term, candidate: ReplicaId, elected: bool) -> Result<(), String> {
+        if term < self.vote {
+            return Err(format!("voted in term {term} after term {}", self.vote));
+        }
+        if term > self.vote {
+            (self.vote, self.voted_for, self.follows) = (term, None, None);
+        }
+        let given = if elected { &mut self.follows } else { &mut self.voted_for };
+        match given.replace(candidate) {
+            Some(other) if other != candidate => {
+                Err(format!("voted for {candidate} in term {term} after {other}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn vouch(&mut self, last: LogIndex, term: Term) {
         self.end = self.end.max(last.next());
         self.points.insert(last, term);
@@ -224,10 +237,14 @@ mod tests {
 
     #[test]
     fn votes_do_not_go_back_and_terms_have_one_leader() {
-        let voted = |term, candidate| Deed::Voted {
+        let vote = |term, candidate, elected| Deed::Voted {
             term: Term::new(term),
             candidate: ReplicaId::new(candidate),
+            elected,
         };
+        let voted = |term, candidate| vote(term, candidate, false);
+        assert!(hear([(1, voted(3, 1)), (1, vote(3, 2, true))]).is_ok());
+        assert!(hear([(1, vote(3, 1, true)), (1, vote(3, 2, true))]).is_err());
         assert!(hear([(1, voted(3, 1)), (1, voted(3, 1)), (1, voted(4, 2))]).is_ok());
         assert!(hear([(1, voted(3, 1)), (1, voted(3, 2))]).is_err());
         assert!(hear([(1, voted(3, 1)), (1, voted(2, 1))]).is_err());

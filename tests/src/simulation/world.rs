@@ -17,6 +17,22 @@ use super::witness::Witness;
 /// Where simulated time begins: 2026-01-01T00:00:00Z.
 pub(super) const EPOCH: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
+/// Founding a cluster and its topics takes no longer.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// After the faults every partition must take records again within this time, without an operator.
+const SERVE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Records under way when the load ends are resolved within this time: the longest delivery
+/// timeout, and some.
+const DRAIN_WITHIN: Duration = Duration::from_secs(50);
+
+/// Without load, all replicas must be the same within this time.
+pub(super) const CONVERGE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Everything must be read to its end within this time.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -66,6 +82,7 @@ impl Trace {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) phase: Cell<Phase>,
+    entered: Cell<Duration>,
     pub(super) trace: RefCell<Trace>,
     pub(super) recorder: RefCell<Recorder>,
     pub(super) witness: RefCell<Witness>,
@@ -77,6 +94,8 @@ pub(super) struct World {
     pub(super) consuming: Cell<usize>,
     /// When all faults ended.
     pub(super) healed_at: Cell<Duration>,
+    /// Partitions that have not served since then.
+    pub(super) unserved: RefCell<std::collections::BTreeSet<u32>>,
     /// How long after that every partition served, and all replicas were the same.
     pub(super) served_after: Cell<Option<Duration>>,
     pub(super) converged_after: Cell<Option<Duration>>,
@@ -94,12 +113,14 @@ impl World {
             consuming: Cell::new(plan.consumers.len() + 1),
             plan,
             phase: Cell::new(Phase::Starting),
+            entered: Cell::default(),
             trace: RefCell::new(trace),
             recorder: RefCell::default(),
             witness: RefCell::default(),
             tally: RefCell::default(),
             keys: RefCell::default(),
             healed_at: Cell::default(),
+            unserved: RefCell::default(),
             served_after: Cell::default(),
             converged_after: Cell::default(),
             acknowledged_key: Cell::default(),
@@ -156,7 +177,29 @@ impl World {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+        self.entered.set(self.now());
         self.note(format_args!("phase {phase:?}"));
+    }
+
+    /// Sees that no phase takes longer than it may.
+    pub(super) fn check_phase(&self, now: Duration) {
+        let phase = self.phase.get();
+        let longest = match phase {
+            Phase::Faults => return,
+            Phase::Starting => START_WITHIN,
+            Phase::Healing => SERVE_WITHIN,
+            Phase::Draining => DRAIN_WITHIN + CONVERGE_WITHIN,
+            Phase::Reading => READ_WITHIN,
+        };
+        if now.saturating_sub(self.entered.get()) > longest && !self.is_violated() {
+            let unserved = self.unserved.borrow();
+            let clients = (self.producing.get(), self.consuming.get());
+            self.violated(format!(
+                "{phase:?} took longer than {} s: partitions {unserved:?} do not serve, {clients:?} \
+                 clients go on",
+                longest.as_secs()
+            ));
+        }
     }
 
     /// The key of a partition of a topic of the plan.

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use duramen_client::{
-    ClientError, Consumer, ConsumerOptions, Offset, PartitionId, Start,
-};
+use duramen_client::{ClientError, Consumer, ConsumerOptions, Offset, PartitionId, Start};
 
 use super::super::dice::Dice;
 use super::super::plan::ConsumerPlan;

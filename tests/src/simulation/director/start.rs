@@ -11,8 +11,8 @@ use super::super::network::Link;
 use super::super::node::{DISK_RESERVE_BYTES, Node};
 use super::super::plan::Episode;
 use super::{
-    Active, CLIENT_HOSTS, Director, TRAP_FOR, Trap, Undo, Watched, draw_mode, names, number_of, pairs, some,
-    used_bytes,
+    Active, CLIENT_HOSTS, Director, TRAP_FOR, Trap, Undo, Watched, draw_mode, names, number_of,
+    pairs, some, used_bytes,
 };
 
 impl Director {
