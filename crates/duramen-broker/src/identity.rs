@@ -122,6 +122,27 @@ pub(crate) struct Identity {
     phase: Phase,
 }
 
+/// Creates a directory, if it is not there, so that a power loss leaves it where it is: a node whose
+/// directory vanished would come back as another one.
+///
+/// # Errors
+/// As the disk says.
+pub(crate) fn create_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        if disk.exists(ancestor)? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    disk.create_dir_all(dir)?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Below 2^63, so that it is the same number everywhere.
 fn draw_incarnation(random: &dyn Random) -> u64 {
     (random.next_u64() >> 1).max(1)
@@ -281,7 +302,7 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use duramen_env::{RealDisk, SeededRandom};
+    use duramen_env::{CrashMode, RealDisk, SeededRandom, SimDisk};
 
     use super::*;
 
@@ -296,6 +317,38 @@ mod tests {
         assert_eq!(open(dir.path(), 1, 2).unwrap(), first);
         std::fs::remove_file(dir.path().join(NAME)).unwrap();
         assert_ne!(open(dir.path(), 1, 3).unwrap().incarnation(), first.incarnation());
+    }
+
+    #[test]
+    fn a_new_directory_outlives_a_power_loss() {
+        let disk = SimDisk::new(1);
+        let dir = Path::new("/var/lib/duramen");
+        create_durably(&disk, dir).unwrap();
+        let identity = Identity::open(&disk, &SeededRandom::new(1), dir, NodeId::new(1)).unwrap();
+        disk.crash(CrashMode::KeepNone);
+        disk.reopen();
+        create_durably(&disk, dir).unwrap();
+        let again = Identity::open(&disk, &SeededRandom::new(2), dir, NodeId::new(1)).unwrap();
+        assert_eq!(again, identity);
+    }
+
+    #[test]
+    fn a_member_begins_anew_as_a_joiner_of_its_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut identity = open(dir.path(), 1, 1).unwrap();
+        let random = SeededRandom::new(2);
+        let before = identity.clone();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(identity, before, "a node of no cluster has nothing to begin anew");
+        let cluster = ClusterId::from_random([5; 16]);
+        let founders = vec![Founder { node: 2, incarnation: 2, peer_address: "a:1".into() }];
+        let phase = Phase::Member { cluster: cluster.to_string(), founders: founders.clone() };
+        identity.enter(&RealDisk, dir.path(), phase).unwrap();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(open(dir.path(), 1, 9).unwrap(), identity);
+        assert_ne!(identity.incarnation(), before.incarnation());
+        assert!(matches!(identity.phase(), Phase::Joining { .. }));
+        assert_eq!((identity.cluster(), identity.founders()), (Some(cluster), &founders[..]));
     }
 
     #[test]

@@ -207,7 +207,7 @@ async fn create(member: &Member, new: &Placed) -> Result<(), Box<dyn std::error:
     if member.host.has_replica(group, new.replica)? {
         match member.host.examine(group, new.replica, options).await {
             Ok(()) => return Ok(()),
-            Err(GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. }) => {
+            Err(error) if error.is_loss() => {
                 member.host.remove_replica(group, new.replica).await?;
             }
             Err(error) => return Err(error.into()),
@@ -272,7 +272,7 @@ async fn open(member: &Member, placed: Placed) -> bool {
             partitions.insert(placed.id, handle);
             true
         }
-        Err(error @ (GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. })) => {
+        Err(error) if error.is_loss() => {
             member.take_out(placed.id, placed.replica, with_causes(&error));
             true
         }
