@@ -5,8 +5,9 @@
 //!  (nothing) ─────────▶ empty ──┬──▶ forming ──▶ member
 //!                               └──▶ joining ──▶ member
 //! ```
-//! An incarnation is drawn at first use and never again: a directory that was wiped is a new
-//! incarnation, and can never vote or acknowledge as the old one.
+//! An incarnation is drawn at first use: a directory that was wiped is a new incarnation, and can
+//! never vote or acknowledge as the old one. A member whose metadata or votes are damaged draws
+//! another one, and is joining again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -121,6 +122,11 @@ pub(crate) struct Identity {
     phase: Phase,
 }
 
+/// Below 2^63, so that it is the same number everywhere.
+fn draw_incarnation(random: &dyn Random) -> u64 {
+    (random.next_u64() >> 1).max(1)
+}
+
 impl Identity {
     /// Reads the identity of a directory, or makes a new one in an empty directory. Durable when
     /// this returns.
@@ -147,7 +153,7 @@ impl Identity {
                 }
             }
             sync_names_above(disk, dir).map_err(io("make durable the name of", dir))?;
-            let incarnation = (random.next_u64() >> 1).max(1);
+            let incarnation = draw_incarnation(random);
             let identity =
                 Self { format: FORMAT, node: node.get(), incarnation, phase: Phase::Empty };
             identity.save(disk, dir)?;
@@ -223,6 +229,37 @@ impl Identity {
         Ok(())
     }
 
+    /// Begins anew as a joiner of the same cluster, under an incarnation that was never used.
+    /// Durable when this returns.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`]; the identity is unchanged then.
+    pub(crate) fn begin_anew(
+        &mut self,
+        disk: &dyn Disk,
+        random: &dyn Random,
+        dir: &Path,
+    ) -> Result<(), IdentityError> {
+        let (Phase::Joining { cluster, founders } | Phase::Member { cluster, founders }) =
+            self.phase.clone()
+        else {
+            return Ok(());
+        };
+        let phase = Phase::Joining { cluster, founders };
+        let next = Self { incarnation: draw_incarnation(random), phase, ..self.clone() };
+        next.save(disk, dir)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Writes a copy for people into another directory.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub(crate) fn copy_to(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        self.save(disk, dir)
+    }
+
     fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
         let temporary = dir.join(TEMPORARY);
         let written = || -> io::Result<()> {
@@ -287,6 +324,25 @@ mod tests {
         assert_eq!(open(dir.path(), 1, 2).unwrap(), first);
         std::fs::remove_file(dir.path().join(NAME)).unwrap();
         assert_ne!(open(dir.path(), 1, 3).unwrap().incarnation(), first.incarnation());
+    }
+
+    #[test]
+    fn a_member_begins_anew_as_a_joiner_of_its_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut identity = open(dir.path(), 1, 1).unwrap();
+        let random = SeededRandom::new(2);
+        let before = identity.clone();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(identity, before, "a node of no cluster has nothing to begin anew");
+        let cluster = ClusterId::from_random([5; 16]);
+        let founders = vec![Founder { node: 2, incarnation: 2, peer_address: "a:1".into() }];
+        let phase = Phase::Member { cluster: cluster.to_string(), founders: founders.clone() };
+        identity.enter(&RealDisk, dir.path(), phase).unwrap();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(open(dir.path(), 1, 9).unwrap(), identity);
+        assert_ne!(identity.incarnation(), before.incarnation());
+        assert!(matches!(identity.phase(), Phase::Joining { .. }));
+        assert_eq!((identity.cluster(), identity.founders()), (Some(cluster), &founders[..]));
     }
 
     #[test]

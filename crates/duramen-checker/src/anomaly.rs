@@ -31,20 +31,12 @@ pub enum Anomaly {
     /// A value was read that nobody sent.
     #[error("key {key}: value {value}, read by {poll} at offset {offset}, was never sent")]
     Invented { key: Key, value: Value, offset: u64, poll: OpId },
-    /// A value was acknowledged at one offset and read elsewhere, or another was read there.
+    /// A value was acknowledged at one offset and read at another.
     #[error(
         "key {key}: {send} was told that value {value} is at offset {acknowledged}; {poll} read \
-         value {read} at offset {offset}"
+         it at offset {offset}"
     )]
-    Contradicted {
-        key: Key,
-        value: Value,
-        acknowledged: u64,
-        send: OpId,
-        read: Value,
-        offset: u64,
-        poll: OpId,
-    },
+    Contradicted { key: Key, value: Value, acknowledged: u64, send: OpId, offset: u64, poll: OpId },
     /// A value that was acknowledged was read by nobody, though everything was read at the end.
     #[error("key {key}: value {value} of {op} was acknowledged at {offset:?} and never read")]
     Unseen { key: Key, value: Value, offset: Option<u64>, op: OpId },

@@ -63,7 +63,8 @@ pub enum GroupEvent {
     },
     /// A member asked for a commit and had its answer, or gave up waiting.
     Committed(Commit),
-    /// An operator or a member set the committed offset on purpose, or the group begins there.
+    /// An operator or a member sets the committed offset on purpose, or the group begins there:
+    /// written down before it is asked for.
     Reset {
         /// Of which key.
         key: Key,
@@ -81,7 +82,8 @@ pub enum GroupEvent {
         /// The next offset to be read, if one is committed.
         offset: Option<u64>,
     },
-    /// The application of a member was given these records.
+    /// The application of a member was given these records: written down before their commit is
+    /// asked for.
     Delivered {
         /// The member.
         member: u32,

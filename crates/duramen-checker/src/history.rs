@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::event::{
-    AnsweredWatermark, GroupEvent, InGroup, Observation, Observed, Produced, ProducedBatch,
+    AnsweredWatermark, Commit, GroupEvent, InGroup, Observation, Observed, Produced, ProducedBatch,
     QueueOutcome, Queued, ReplicaDump,
 };
 
@@ -88,8 +88,8 @@ pub enum Outcome<'a> {
     Done,
     /// It did not happen and will not.
     Failed,
-    /// It may or may not have happened, and may yet. After an unknown send or poll the process
-    /// begins anew, as after a crash.
+    /// It may or may not have happened, and may yet. After an unknown send the sends of the
+    /// process begin anew, as after a crash; after an unknown poll its polls.
     Unknown,
 }
 
@@ -301,6 +301,48 @@ impl History {
     /// What becomes of a value in a queue group.
     pub fn queued(&mut self, queue: u32, key: Key, value: Value, outcome: QueueOutcome) {
         self.queued.push(Queued { queue, key, value, outcome });
+    }
+
+    /// Goes on with another history, all of which happened after this one.
+    pub fn extend(&mut self, later: Self) {
+        let (ops, mark) = (self.ops.len(), self.now);
+        let later_mark = |at: Mark| Mark(at.0.saturating_add(mark));
+        for mut op in later.ops {
+            let shift = match op.kind {
+                Kind::Send => self.pairs.len(),
+                Kind::Poll => self.records.len(),
+                _ => self.keys.len(),
+            };
+            op.payload = op.payload.start + shift..op.payload.end + shift;
+            (op.began, op.ended) = (later_mark(op.began), later_mark(op.ended));
+            self.ops.push(op);
+        }
+        self.pairs.extend(later.pairs);
+        self.records.extend(later.records);
+        self.keys.extend(later.keys);
+        self.rebalanced.extend(later.rebalanced.into_iter().map(|(op, key)| (op + ops, key)));
+        for mut answer in later.watermarks {
+            answer.op += ops;
+            self.watermarks.push(answer);
+        }
+        for mut seen in later.observed {
+            seen.mark = later_mark(seen.mark);
+            self.observed.push(seen);
+        }
+        for mut one in later.groups {
+            one.mark = later_mark(one.mark);
+            match &mut one.event {
+                GroupEvent::Committed(Commit { asked, .. }) | GroupEvent::Fetched { asked, .. } => {
+                    *asked = later_mark(*asked)
+                }
+                _ => {}
+            }
+            self.groups.push(one);
+        }
+        self.dumps.extend(later.dumps);
+        self.produced.extend(later.produced);
+        self.queued.extend(later.queued);
+        self.now += later.now;
     }
 
     /// The moment now.

@@ -1,22 +1,29 @@
 //! All Raft groups of a node: opens, closes and removes replicas, and carries their traffic.
 
+mod error;
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
-use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
+use duramen_log::{Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
-use duramen_types::{NodeId, ReplicaId};
-use openraft::{Config, ConfigError, Raft};
+use duramen_types::{NodeId, ReplicaId, Term};
+use openraft::{Config, Raft};
 use tokio::sync::Semaphore;
 
+use self::error::is_corrupt;
+pub use self::error::{GroupOpenError, HostError};
+use self::files::{PARTITIONS, has_replicas};
 use crate::fail_stop::FailStop;
 use crate::group::Group;
 use crate::group_commit::GroupCommit;
-use crate::hard_state::{HardState, HardStateError};
+use crate::hard_state::HardState;
 use crate::machine::{Machine, StateMachine};
 use crate::network::{GroupNetworkFactory, Links, PeerHandler, PeerServer};
 use crate::replica::{Replica, ReplicaParts};
@@ -69,61 +76,13 @@ impl std::fmt::Debug for GroupSpec {
     }
 }
 
-/// Why the host could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// The votes cannot be read.
-    #[error(transparent)]
-    HardState(#[from] HardStateError),
-    /// Directories could not be made.
-    #[error("could not prepare {path}")]
-    Prepare {
-        /// The directory.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: io::Error,
-    },
-    /// openraft refuses the built-in configuration.
-    #[error("could not configure Raft")]
-    Config(#[from] ConfigError),
-}
-
-/// Why a replica could not be opened. In none of these cases may the replica vote or acknowledge.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupOpenError {
-    /// The replica was here once and is gone, emptied or somebody else's.
-    #[error("could not open the replica of {group} in {path}: its log is lost")]
-    Lost {
-        /// The group.
-        group: GroupId,
-        /// Where it was.
-        path: PathBuf,
-        /// What is missing.
-        #[source]
-        source: Box<OpenError>,
-    },
-    /// Part of what it acknowledged cannot be read any more.
-    #[error("could not serve the replica of {group} in {path}: {} damaged ranges", ranges.len())]
-    Damaged {
-        /// The group.
-        group: GroupId,
-        /// Where it is.
-        path: PathBuf,
-        /// What is damaged.
-        ranges: Vec<DamagedRange>,
-    },
-    /// The log could not be made or read.
-    #[error("could not {action} the replica of {group}")]
-    Io {
-        /// The group.
-        group: GroupId,
-        /// What was tried.
-        action: &'static str,
-        /// What went wrong.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+/// The term of a log's last entry, or of the last one below its start.
+fn last_term(log: &Log) -> Result<Term, LogError> {
+    let start = log.start();
+    match log.end_index().prev() {
+        Some(last) if last >= start.first_index => log.header_at(last).map(|header| header.term),
+        _ => Ok(start.prev_term.unwrap_or(Term::ZERO)),
+    }
 }
 
 /// All Raft groups of a node.
@@ -148,9 +107,6 @@ impl std::fmt::Debug for RaftHost {
     }
 }
 
-const PARTITIONS: &str = "partitions";
-const METADATA: &str = "metadata";
-
 impl RaftHost {
     /// Opens the votes of a data directory and starts the ticker. Reads the disk.
     ///
@@ -165,7 +121,9 @@ impl RaftHost {
         let partitions = dir.join(PARTITIONS);
         let prepared = env.disk.create_dir_all(&partitions).and_then(|()| env.disk.sync_dir(dir));
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
-        let hard_state = HardState::open(&env.disk, dir, env.tasks.clone())?;
+        let has_replicas = has_replicas(env, dir)
+            .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
+        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks.clone())?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -241,59 +199,6 @@ impl RaftHost {
         self.groups.all()
     }
 
-    /// Where a replica's files are.
-    #[must_use]
-    pub fn replica_dir(&self, id: GroupId, replica: ReplicaId) -> PathBuf {
-        match id {
-            GroupId::Metadata => self.dir.join(METADATA),
-            GroupId::Partition(partition) => {
-                self.dir.join(PARTITIONS).join(format!("{partition}-{:016x}", replica.get()))
-            }
-        }
-    }
-
-    /// Creates the empty log of a replica that never took part. Durable when this returns. A log
-    /// that is there already stays; what a crash left of an earlier try goes.
-    ///
-    /// # Errors
-    /// [`GroupOpenError::Io`], also if the replica has voted and its log cannot be opened: it took
-    /// part once and must not begin anew.
-    pub async fn create_replica(
-        &self,
-        id: GroupId,
-        replica: ReplicaId,
-        options: LogOptions,
-    ) -> Result<(), GroupOpenError> {
-        let (env, path) = (self.env.clone(), self.replica_dir(id, replica));
-        let identity = self.identity(replica);
-        let took_part = self.hard_state.get(id, replica).is_some();
-        let creating = move || {
-            if env.disk.exists(&path)? {
-                let there = Log::open(&env.disk, &env.random, &path, identity, options);
-                match there {
-                    Ok((log, _)) => return log.close().map_err(io::Error::other),
-                    Err(error @ OpenError::Io { .. }) => return Err(io::Error::other(error)),
-                    Err(lost) if took_part => return Err(io::Error::other(lost)),
-                    Err(_) => env.disk.remove_dir_all(&path)?,
-                }
-            }
-            env.disk.create_dir_all(&path)?;
-            if let Some(parent) = path.parent() {
-                env.disk.sync_dir(parent)?;
-            }
-            Log::create(&env.disk, &env.random, &path, identity, options)
-                .map_err(io::Error::other)?
-                .close()
-                .map_err(io::Error::other)
-        };
-        let created = self.env.tasks.blocking("replica-create", creating).await;
-        created.map_err(|source| GroupOpenError::Io {
-            group: id,
-            action: "create",
-            source: Box::new(source),
-        })
-    }
-
     /// Opens a replica that was created before, and lets it take part in its group.
     ///
     /// # Errors
@@ -308,11 +213,18 @@ impl RaftHost {
             }
         };
         let log = self.open_log(id, spec.replica, spec.log).await?;
+        self.check_vote(id, spec.replica, &log)?;
         let is_partition = spec.machine.is_none();
         let parts = self.parts(id, spec.replica, log, spec.machine);
         let opening = move || Replica::open(parts);
         let opened = self.env.tasks.blocking("replica-open", opening).await;
-        let (replica, opened) = opened.map_err(|error| io("open")(Box::new(error)))?;
+        let (replica, opened) = opened.map_err(|error| {
+            if is_corrupt(&error) {
+                let path = self.replica_dir(id, spec.replica);
+                return GroupOpenError::Unreadable { group: id, path, source: Box::new(error) };
+            }
+            io("open")(Box::new(error))
+        })?;
         let replica = Arc::new(replica);
         let members = Arc::new(RwLock::new(spec.members));
         let network = GroupNetworkFactory::new(
@@ -329,13 +241,45 @@ impl RaftHost {
             LogStore::new(Arc::clone(&replica)),
             Machine::new(Arc::clone(&replica), opened),
         );
-        let raft = raft.await.map_err(|error| io("start")(Box::new(error)))?;
+        let raft = raft.await.map_err(|error| match replica.damage() {
+            Some(damage) => {
+                let path = self.replica_dir(id, spec.replica);
+                GroupOpenError::Unreadable { group: id, path, source: damage.into() }
+            }
+            None => io("start")(Box::new(error)),
+        })?;
         let group = Group::new(Arc::clone(&replica), raft, members, Arc::clone(&self.disk_full));
         let group = Arc::new(group);
         group.start();
         self.groups.insert(Arc::clone(&group));
         self.finish_purge(&group).await;
         Ok(group)
+    }
+
+    /// A vote is durable before any entry of its term is appended.
+    fn check_vote(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        log: &Log,
+    ) -> Result<(), GroupOpenError> {
+        let io = |action, source| GroupOpenError::Io { group, action, source };
+        let term = last_term(log).map_err(|error| io("read the log of", Box::new(error)))?;
+        let vote = self.hard_state.get(group, replica);
+        if vote.is_none_or(|vote| vote.leader_id.term < term.get())
+            && term > Term::ZERO
+            && !is_planted(Planted::ForgetVote)
+        {
+            let given_up = self.hard_state.give_up();
+            given_up.map_err(|error| io("put the votes aside for", Box::new(error)))?;
+            // The metadata is opened first, and its owner can begin anew at once.
+            if group != GroupId::Metadata {
+                let reason = format!("a vote of {group} is lost: no vote here can be trusted");
+                self.fail_stop.fail(reason);
+            }
+            return Err(GroupOpenError::VoteLost { group, term });
+        }
+        Ok(())
     }
 
     /// A crash between a snapshot and the purge it allows leaves the purge to be done.
@@ -373,7 +317,7 @@ impl RaftHost {
             }
             _ => GroupOpenError::Lost { group, path: path.clone(), source: Box::new(source) },
         })?;
-        if log.is_damaged() {
+        if log.is_damaged() && !is_planted(Planted::VoteWhenDamaged) {
             return Err(GroupOpenError::Damaged { group, path, ranges: recovery.damaged });
         }
         if let Some(torn) = &recovery.torn {
@@ -450,34 +394,6 @@ impl RaftHost {
         if let Some(group) = self.groups.remove(id) {
             group.close().await;
         }
-    }
-
-    /// Stops a replica, if it is open, and removes its data, durably.
-    ///
-    /// # Errors
-    /// As the disk says; what is left is removed at the next try.
-    pub async fn remove_replica(&self, id: GroupId, replica: ReplicaId) -> io::Result<()> {
-        if self.group(id).is_some_and(|group| group.replica() == replica) {
-            self.close_group(id).await;
-        }
-        let (disk, path) = (Arc::clone(&self.env.disk), self.replica_dir(id, replica));
-        let removing = move || {
-            if disk.exists(&path)? {
-                disk.remove_dir_all(&path)?;
-            }
-            path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
-        };
-        self.env.tasks.blocking("replica-remove", removing).await?;
-        // The vote goes last: a log must never come back without it.
-        self.hard_state.forget(id, replica)
-    }
-
-    /// Whether a replica's directory exists.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn has_replica(&self, id: GroupId, replica: ReplicaId) -> io::Result<bool> {
-        self.env.disk.exists(&self.replica_dir(id, replica))
     }
 
     /// Bounds the syncs that run at once.

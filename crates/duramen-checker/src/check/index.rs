@@ -31,7 +31,7 @@ pub(super) struct KeyIndex {
     /// Ascending, none twice.
     pub(super) log: Vec<(u64, Value)>,
     /// The same by value.
-    places: Vec<(Value, u64)>,
+    pub(super) places: Vec<(Value, u64)>,
     /// The highest log start that was observed.
     pub(super) log_start: u64,
     /// The highest high watermark that was observed.
@@ -39,17 +39,9 @@ pub(super) struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// The operation that sent a value.
-    pub(super) fn writer(&self, value: Value) -> Option<&Write> {
-        let at = self.writes.partition_point(|write| write.value < value);
-        self.writes.get(at).filter(|write| write.value == value)
-    }
-
-    /// Reads of a value.
-    pub(super) fn reads_of(&self, value: Value) -> &[Read] {
-        let start = self.reads.partition_point(|read| read.value < value);
-        let length = self.reads[start..].partition_point(|read| read.value == value);
-        &self.reads[start..start + length]
+    /// Whether a value was read.
+    pub(super) fn is_read(&self, value: Value) -> bool {
+        self.reads.binary_search_by_key(&value, |read| read.value).is_ok()
     }
 
     /// The first and the last offset of a value, if it must be stored and its offset is known.
@@ -60,11 +52,17 @@ impl KeyIndex {
         Some((places.first()?.1, places.last()?.1))
     }
 
-    /// Whether there is a record between two offsets that retention has not taken.
-    pub(super) fn has_between(&self, low: u64, high: u64) -> bool {
-        let low = (low + 1).max(self.log_start);
+    /// Whether there is a record from one offset to before another.
+    pub(super) fn has_within(&self, low: u64, high: u64) -> bool {
         let at = self.log.partition_point(|(offset, _)| *offset < low);
         self.log.get(at).is_some_and(|(offset, _)| *offset < high)
+    }
+
+    /// The offsets of all records from one offset to before another.
+    pub(super) fn offsets(&self, low: u64, high: u64) -> impl Iterator<Item = u64> + '_ {
+        let at = self.log.partition_point(|(offset, _)| *offset < low);
+        let from_low = self.log[at..].iter().map(|(offset, _)| *offset);
+        from_low.take_while(move |offset| *offset < high)
     }
 
     /// One past the last offset that is known.
@@ -93,6 +91,10 @@ impl Index {
             let key = index.keys.entry(seen.key).or_default();
             key.log_start = key.log_start.max(seen.what.log_start.unwrap_or(0));
             key.high_watermark = key.high_watermark.max(seen.what.high_watermark);
+        }
+        for dump in &history.dumps {
+            let key = index.keys.entry(dump.key).or_default();
+            key.log_start = key.log_start.max(dump.log_start);
         }
         index
     }
@@ -142,7 +144,7 @@ impl Index {
             End::Failed => false,
             End::Unknown => history.pairs[op.payload.clone()].iter().any(|pair| {
                 let key = self.keys.get(&pair.key);
-                key.is_some_and(|key| !key.reads_of(pair.value).is_empty())
+                key.is_some_and(|key| key.is_read(pair.value))
             }),
         }
     }
