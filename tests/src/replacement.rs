@@ -138,6 +138,7 @@ async fn run_node(seed: u64, node: u64, disk: SimDisk) -> Result<(), SimError> {
         rack: String::new(),
         version: "sim".to_owned(),
         disk_reserve_bytes: 0,
+        metadata_snapshot_entries: None,
     };
     let broker = Broker::open(&env, options)?;
     let clients = Arc::from(env.net.listen("0.0.0.0:7650").await?);

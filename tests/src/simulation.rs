@@ -46,9 +46,6 @@ pub use sweep::{Sweep, sweep};
 /// A run that takes longer than this in simulated time has failed.
 const DURATION_MAX: Duration = Duration::from_secs(400);
 
-/// How far all hosts go before the next one goes on: the grain of the network.
-const TICK: Duration = Duration::from_millis(1);
-
 /// Bytes of a connection that wait to be read, counted in packets.
 const TCP_CAPACITY: usize = 65_536;
 
@@ -74,7 +71,7 @@ pub fn run(seed: u64, kinds: &[FaultKind], keep_trace: bool) -> Outcome {
     })));
     let nodes: Vec<_> =
         (1..=world.plan.nodes).map(|number| Node::new(&world.plan, number)).collect();
-    let losses = simulate(&world, &nodes);
+    let (losses, nodes) = simulate(&world, nodes);
     duramen_env::witness::set_witness(None);
     if !world.is_violated() {
         dumps::take(&world, &nodes);
@@ -84,18 +81,18 @@ pub fn run(seed: u64, kinds: &[FaultKind], keep_trace: bool) -> Outcome {
 }
 
 /// Steps through the simulation until its clients have come to their end or a promise is broken.
-fn simulate(world: &Rc<World>, nodes: &[Rc<Node>]) -> Losses {
+fn simulate(world: &Rc<World>, nodes: Vec<Rc<Node>>) -> (Losses, Vec<Rc<Node>>) {
     let plan = &world.plan;
     let mut sim = turmoil::Builder::new()
         .simulation_duration(DURATION_MAX)
-        .tick_duration(TICK)
+        .tick_duration(Duration::from_millis(plan.tick_ms))
         .min_message_latency(Duration::from_micros(200))
         .max_message_latency(Duration::from_millis(plan.latency_ms))
         .tcp_capacity(TCP_CAPACITY)
         .rng_seed(plan.seed)
         .build();
     let mut network = Network::new(plan.latency_ms);
-    for node in nodes {
+    for node in &nodes {
         let (name, world, node) = (node.name.clone(), Rc::clone(world), Rc::clone(node));
         network.add_host(&name);
         sim.host(name, move || node::run(Rc::clone(&world), Rc::clone(&node)));
@@ -104,9 +101,9 @@ fn simulate(world: &Rc<World>, nodes: &[Rc<Node>]) -> Losses {
         network.add_host(name);
         sim.client(name, clients::run(Rc::clone(world), at));
     }
-    let mut director = Director::new(world, nodes.to_vec(), network);
+    let mut director = Director::new(world, nodes, network);
     step_through(world, &mut sim, &mut director);
-    director.losses
+    director.into_losses()
 }
 
 fn step_through(world: &World, sim: &mut Sim<'_>, director: &mut Director) {

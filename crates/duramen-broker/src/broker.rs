@@ -45,6 +45,8 @@ pub struct StartOptions {
     pub version: String,
     /// Free bytes of the disk below which no records are taken.
     pub disk_reserve_bytes: u64,
+    /// Metadata entries after which they are written as a snapshot; `None` is the default.
+    pub metadata_snapshot_entries: Option<u64>,
 }
 
 /// Why a node could not start or had to stop.
@@ -288,6 +290,7 @@ impl Broker {
             members: founders_by_replica(identity.founders()),
             log: crate::member::metadata_log(),
             machine: Some(copy.machine(self.fail_stop.clone())),
+            snapshot_entries: self.options.metadata_snapshot_entries,
         };
         let metadata_group = match host.open_group(spec).await {
             Ok(group) => group,

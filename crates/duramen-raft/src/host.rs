@@ -68,6 +68,8 @@ pub struct GroupSpec {
     pub log: LogOptions,
     /// The state machine of groups that have one.
     pub machine: Option<Box<dyn StateMachine>>,
+    /// Entries after which the state machine is written as a snapshot; `None` is the default.
+    pub snapshot_entries: Option<u64>,
 }
 
 impl std::fmt::Debug for GroupSpec {
@@ -137,7 +139,7 @@ impl RaftHost {
             disk_full: Arc::new(AtomicBool::new(false)),
             fail_stop,
             partition_config: config::partition()?,
-            state_machine_config: config::state_machine()?,
+            state_machine_config: config::state_machine(limits::SNAPSHOT_AFTER_ENTRIES)?,
             ticker: Mutex::new(Some(ticker)),
         }))
     }
@@ -233,10 +235,16 @@ impl RaftHost {
             spec.replica,
             Arc::clone(&members),
         );
-        let config = if is_partition { &self.partition_config } else { &self.state_machine_config };
+        let config = match spec.snapshot_entries {
+            _ if is_partition => Arc::clone(&self.partition_config),
+            None => Arc::clone(&self.state_machine_config),
+            Some(entries) => {
+                config::state_machine(entries).map_err(|error| io("configure")(Box::new(error)))?
+            }
+        };
         let raft = Raft::new(
             spec.replica.get(),
-            Arc::clone(config),
+            config,
             network,
             LogStore::new(Arc::clone(&replica)),
             Machine::new(Arc::clone(&replica), opened),

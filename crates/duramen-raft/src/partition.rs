@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duramen_log::{Frame, FrameHeader, LogError, LogOptions, SegmentInfo};
-use duramen_types::{LogIndex, Offset, Timestamp};
+use duramen_types::{LogIndex, Offset, Term, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::group::Group;
@@ -69,6 +69,19 @@ impl Group {
             Ok(frames.into_iter().next().map(|frame| (header.base_offset, frame.payload)))
         };
         self.replica.env.tasks.blocking("find-timestamp", finding).await
+    }
+
+    /// By which leader and when the record at an offset was appended, if it is kept. May read the
+    /// disk.
+    pub async fn appended_at(&self, offset: Offset) -> Option<(Term, Timestamp)> {
+        let replica = Arc::clone(&self.replica);
+        let finding = move || replica.log.frame_for_offset(offset);
+        let header = if self.replica.log.is_offset_cached(offset) {
+            finding()
+        } else {
+            self.replica.env.tasks.blocking("find-offset", finding).await
+        };
+        header.ok().flatten().map(|header| (header.term, header.append_time))
     }
 
     /// Compares a batch with what its producer appended.

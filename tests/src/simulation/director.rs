@@ -1,6 +1,7 @@
 //! Carries out a plan between the steps of a simulation: starts and ends faults, and starts nodes
 //! again as a supervisor would.
 
+mod loss;
 mod power;
 mod start;
 
@@ -17,7 +18,7 @@ use super::fault::FaultKind;
 use super::network::Network;
 use super::node::{self, Node};
 use super::plan::Episode;
-use super::world::{Phase, World};
+use super::world::{KeyName, Phase, World};
 
 /// The hosts that clients run on.
 pub(super) const CLIENT_HOSTS: [&str; 2] = ["clients1", "clients2"];
@@ -39,6 +40,8 @@ pub struct Losses {
     pub power_majority: u64,
     /// Times that all nodes lost power at once.
     pub power_all: u64,
+    /// Replicas that took the place of others.
+    pub replaced: u64,
 }
 
 /// What carries out a plan.
@@ -52,6 +55,8 @@ pub(super) struct Director {
     began: Duration,
     trap: Option<Trap>,
     watched: Vec<Watched>,
+    /// A node with a flipped bit, and how often it had been started by then.
+    flipped: Option<(Rc<Node>, u64)>,
     pub(super) losses: Losses,
 }
 
@@ -101,8 +106,21 @@ impl Director {
             began: Duration::ZERO,
             trap: None,
             watched: Vec::new(),
+            flipped: None,
             losses: Losses::default(),
         }
+    }
+
+    /// What was counted of the nodes, and all nodes there were.
+    pub(super) fn into_losses(self) -> (Losses, Vec<Rc<Node>>) {
+        let witness = self.world.witness.borrow();
+        let replaced = |key: &KeyName| {
+            let replication = self.world.plan.topics[key.topic].replication as usize;
+            witness.replicas_ever(&key.group()).saturating_sub(replication)
+        };
+        let replaced: usize = self.world.keys.borrow().iter().map(replaced).sum();
+        let replaced = u64::try_from(replaced).unwrap_or(0);
+        (Losses { replaced, ..self.losses }, self.nodes)
     }
 
     /// Called after every step.
@@ -241,6 +259,7 @@ impl Director {
             self.undo(sim, &over.undo);
         }
         self.trap = None;
+        self.show_flip(sim, now);
         for node in &self.nodes {
             node.disk.clear_faults();
             node.disk.cancel_crash();

@@ -17,62 +17,46 @@ const METADATA_KEY: u32 = u32::MAX - 1;
 
 /// Dumps the logs of all partitions and of the metadata into the history. Nobody may have them open.
 pub(super) fn take(world: &World, nodes: &[Rc<Node>]) {
-    let mut dumps: BTreeMap<u32, Vec<ReplicaDump>> = BTreeMap::new();
+    let mut wanted: BTreeMap<u32, Vec<(&Rc<Node>, PathBuf)>> = BTreeMap::new();
+    let data = Path::new(DATA);
     for node in nodes {
         node.disk.kill();
-        let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
-        for (key, dir) in replicas(world, &*disk) {
-            match dump(&disk, &dir, key, node.number) {
-                Ok(dump) => dumps.entry(key).or_default().push(dump),
-                Err(error) => {
-                    let dir = dir.display();
-                    world.violated(format!("{dir} of {} cannot be read: {error}", node.name));
-                }
+        wanted.entry(METADATA_KEY).or_default().push((node, data.join("metadata")));
+    }
+    let witness = world.witness.borrow();
+    for (key, holders) in &*world.assignment.borrow() {
+        let group = world.keys.borrow()[*key as usize].group();
+        for (holder, (replica, _)) in witness.replicas(&group) {
+            let node = nodes.iter().find(|node| node.id() == holder);
+            if let Some(node) = node.filter(|_| holders.contains(&holder)) {
+                let dir = format!("partitions/{group}-{:016x}", replica.get());
+                wanted.entry(*key).or_default().push((node, data.join(dir)));
             }
         }
     }
-    for (key, replication) in expected(world) {
-        let found = dumps.get(&key).map_or(0, Vec::len);
-        if found < replication {
-            world.violated(format!("key {key} has {found} of {replication} replicas on disk"));
+    for (key, replicas) in wanted {
+        take_key(world, key, &replicas);
+    }
+}
+
+fn take_key(world: &World, key: u32, replicas: &[(&Rc<Node>, PathBuf)]) {
+    let mut dumps = Vec::new();
+    for (node, dir) in replicas {
+        let disk: Arc<dyn Disk> = Arc::new(node.disk.clone());
+        match dump(&disk, dir, key, node.number) {
+            Ok(dump) => dumps.push(dump),
+            Err(error) => {
+                let dir = dir.display();
+                world.violated(format!("{dir} of {} cannot be read: {error}", node.name));
+            }
         }
     }
+    // All has come to rest: what every replica has is committed.
+    let committed_end = dumps.iter().map(|dump| dump.committed_end).min().unwrap_or(0);
     let mut recorder = world.recorder.borrow_mut();
-    for mut replicas in dumps.into_values() {
-        // All has come to rest: what every replica has is committed.
-        let ends = replicas.iter().map(|replica| replica.committed_end);
-        let committed_end = ends.min().unwrap_or(0);
-        for replica in &mut replicas {
-            replica.committed_end = committed_end;
-        }
-        replicas.into_iter().for_each(|replica| recorder.history.dump(replica));
+    for dump in dumps {
+        recorder.history.dump(ReplicaDump { committed_end, ..dump });
     }
-}
-
-fn expected(world: &World) -> Vec<(u32, usize)> {
-    let keys = world.keys.borrow();
-    let mut expected: Vec<(u32, usize)> =
-        (0..).zip(keys.iter()).map(|(at, key)| (at, key.replication)).collect();
-    expected.push((METADATA_KEY, usize::try_from(world.plan.nodes).unwrap_or(0)));
-    expected
-}
-
-/// The replicas on a disk: keys and directories.
-fn replicas(world: &World, disk: &dyn Disk) -> Vec<(u32, PathBuf)> {
-    let data = Path::new(DATA);
-    let mut found = vec![(METADATA_KEY, data.join("metadata"))];
-    let partitions = data.join("partitions");
-    let keys = world.keys.borrow();
-    for entry in disk.list(&partitions).unwrap_or_default() {
-        let of = (0..).zip(keys.iter()).find(|(_, key)| {
-            let rest = entry.name.strip_prefix(&key.group());
-            rest.is_some_and(|rest| rest.starts_with('-'))
-        });
-        if let Some((key, _)) = of {
-            found.push((key, partitions.join(&entry.name)));
-        }
-    }
-    found
 }
 
 fn dump(

@@ -43,11 +43,21 @@ pub enum FaultKind {
     SlowDisk,
     /// A wall clock is wrong by up to an hour.
     Clock,
+    /// The leader of a partition is asked to hand over to another replica.
+    Transfer,
+    /// A replica is moved to a node that has none of its partition.
+    Move,
+    /// A new node joins; at most one.
+    Join,
+    /// A node loses its disk and comes back with an empty one; at most one loss of data in a run.
+    Wipe,
+    /// A bit of what one replica had made durable flips; at most one loss of data in a run.
+    BitFlip,
 }
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::CutMinority,
         Self::CutLeader,
         Self::CutRing,
@@ -66,6 +76,11 @@ impl FaultKind {
         Self::DiskFull,
         Self::SlowDisk,
         Self::Clock,
+        Self::Transfer,
+        Self::Move,
+        Self::Join,
+        Self::Wipe,
+        Self::BitFlip,
     ];
 
     /// The name on command lines and in figures: `power-all`.
@@ -90,6 +105,11 @@ impl FaultKind {
             Self::DiskFull => "disk-full",
             Self::SlowDisk => "slow-disk",
             Self::Clock => "clock",
+            Self::Transfer => "transfer",
+            Self::Move => "move",
+            Self::Join => "join",
+            Self::Wipe => "wipe",
+            Self::BitFlip => "bit-flip",
         }
     }
 

@@ -6,19 +6,31 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duramen_broker::{Broker, StartOptions};
+use duramen_broker::{Broker, Caller, StartOptions};
 use duramen_env::{Env, SimDelays, SimDisk, Tasks, TokioClock};
-use duramen_types::NodeId;
+use duramen_types::{NodeId, PartitionId};
 
 use super::SimError;
+use super::fault::FaultKind;
 use super::plan::Plan;
 use super::world::{EPOCH, World};
+
+/// How often a node looks for what it is asked to do.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a node keeps its data.
 pub(super) const DATA: &str = "/data";
 
 /// Free bytes below which a node takes no records.
 pub(super) const DISK_RESERVE_BYTES: u64 = 256 << 10;
+
+/// A wish that another node leads a partition.
+#[derive(Clone, Debug)]
+pub(super) struct HandOver {
+    pub(super) topic: String,
+    pub(super) partition: PartitionId,
+    pub(super) to: NodeId,
+}
 
 /// A machine: what outlives its process.
 pub(super) struct Node {
@@ -31,6 +43,8 @@ pub(super) struct Node {
     boots: Cell<u64>,
     /// Why the process ended by itself.
     pub(super) failure: RefCell<Option<String>>,
+    /// A partition whose leadership it is to hand over, and to whom.
+    pub(super) hand_over: RefCell<Option<HandOver>>,
     /// When it is to be started again; `None` while it runs.
     pub(super) down_until: Cell<Option<Duration>>,
 }
@@ -47,6 +61,7 @@ impl Node {
             skew_ms: Cell::default(),
             boots: Cell::default(),
             failure: RefCell::default(),
+            hand_over: RefCell::default(),
             down_until: Cell::default(),
         })
     }
@@ -97,6 +112,7 @@ impl Node {
             rack: String::new(),
             version: "sim".to_owned(),
             disk_reserve_bytes: DISK_RESERVE_BYTES,
+            metadata_snapshot_entries: Some(plan.snapshot_entries),
         }
     }
 }
@@ -105,14 +121,14 @@ impl Node {
 /// supervisor, as everything that it left running would otherwise go on.
 pub(super) async fn run(world: Rc<World>, node: Rc<Node>) -> Result<(), SimError> {
     let env = node.env(&world);
-    let ended = serve(&env, node.options(&world.plan)).await;
+    let ended = serve(&world, &node, &env).await;
     let reason = ended.err().map_or_else(|| "it ended".to_owned(), |error| full_text(&*error));
     *node.failure.borrow_mut() = Some(reason);
     std::future::pending().await
 }
 
-async fn serve(env: &Env, options: StartOptions) -> Result<(), SimError> {
-    let broker = Broker::open(env, options)?;
+async fn serve(world: &World, node: &Node, env: &Env) -> Result<(), SimError> {
+    let broker = Broker::open(env, node.options(&world.plan))?;
     let clients = Arc::from(env.net.listen("0.0.0.0:7650").await?);
     let peers = Arc::from(env.net.listen("0.0.0.0:7652").await?);
     let serving =
@@ -121,8 +137,29 @@ async fn serve(env: &Env, options: StartOptions) -> Result<(), SimError> {
         biased;
         ran = broker.run(peers) => ran?,
         served = serving => served?,
+        () = hand_over(world, node, &broker) => {}
     }
     Ok(())
+}
+
+/// Hands partitions over as it is asked to, for ever.
+async fn hand_over(world: &World, node: &Node, broker: &Broker) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(wish) = node.hand_over.borrow_mut().take() else { continue };
+        let caller = Caller::default();
+        let done = broker.hand_over(&caller, &wish.topic, wish.partition, wish.to).await;
+        let (name, HandOver { topic, partition, to }) = (&node.name, wish);
+        match done {
+            Ok(()) => {
+                world.tally.borrow_mut().count(FaultKind::Transfer, true);
+                world.note(format_args!("{name} handed {topic}-{partition} over to {to}"));
+            }
+            Err(error) => {
+                world.note(format_args!("{name} did not hand {topic}-{partition} over: {error}"));
+            }
+        }
+    }
 }
 
 fn full_text(error: &dyn std::error::Error) -> String {

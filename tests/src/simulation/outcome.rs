@@ -95,7 +95,8 @@ impl RunFigures {
             self.losses.restarts,
             self.losses.stopped,
             self.losses.power_majority,
-            self.losses.power_all
+            self.losses.power_all,
+            self.losses.replaced
         ]);
         value
     }
@@ -115,6 +116,7 @@ impl RunFigures {
                 stopped: losses(1),
                 power_majority: losses(2),
                 power_all: losses(3),
+                replaced: losses(4),
             },
             ..fields!(read)
         }
@@ -158,7 +160,13 @@ mod tests {
             virtual_ms: 90_000,
             acknowledged: 2_000,
             truncations: 3,
-            losses: Losses { restarts: 4, stopped: 3, power_majority: 2, power_all: 1 },
+            losses: Losses {
+                restarts: 4,
+                stopped: 3,
+                power_majority: 2,
+                power_all: 1,
+                replaced: 5,
+            },
             ..RunFigures::default()
         };
         let findings = vec!["lost".to_owned()];

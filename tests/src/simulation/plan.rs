@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) latency_ms: u64,
     /// Metadata entries after which a snapshot is taken.
     pub(super) snapshot_entries: u64,
+    /// How far every host goes before the next one goes on: the grain of the network.
+    pub(super) tick_ms: u64,
     pub(super) faults_for: Duration,
     pub(super) episodes: Vec<Episode>,
 }
@@ -85,6 +87,7 @@ impl Plan {
         let faults_for = FAULTS_MIN + Duration::from_millis(dice.of(0..=12_000));
         let latency_ms = dice.of(1..=8);
         let snapshot_entries = dice.of(8..=40);
+        let tick_ms = dice.pick(&[1, 2, 2, 4]);
         let episodes = draw_episodes(seed, kinds, faults_for);
         Self {
             seed,
@@ -94,6 +97,7 @@ impl Plan {
             consumers,
             latency_ms,
             snapshot_entries,
+            tick_ms,
             faults_for,
             episodes,
         }
@@ -137,7 +141,7 @@ fn draw_topics(dice: &Dice, nodes: u64) -> Vec<TopicPlan> {
 fn draw_producer(dice: &Dice, topics: usize) -> ProducerPlan {
     ProducerPlan {
         topic: dice.place(topics),
-        pause_ms: dice.of(10..=40),
+        pause_ms: dice.of(20..=70),
         window: dice.pick(&[1, 8, 32, 100]),
         value_bytes: dice.pick(&[16, 100, 400, 1_000]),
         batch_bytes: dice.pick(&[500, 4_000, 50_000]),
@@ -167,6 +171,10 @@ fn draw_episodes(seed: u64, kinds: &[FaultKind], faults_for: Duration) -> Vec<Ep
             dice.shuffle(&mut menu);
         }
         let Some(kind) = menu.pop() else { break };
+        if is_once(kind) && episodes.iter().any(|done: &Episode| excludes(done.kind, kind)) {
+            at += Duration::from_millis(dice.of(100..=500));
+            continue;
+        }
         let lasts = match dice.of(0..=9) {
             0..=3 => dice.of(200..=1_200),
             4..=7 => dice.of(1_200..=4_000),
@@ -184,6 +192,17 @@ fn draw_episodes(seed: u64, kinds: &[FaultKind], faults_for: Duration) -> Vec<Ep
     episodes
 }
 
+/// A cluster grows by one node at most. Of the disks one at most loses what was durable: what is
+/// acknowledged is kept while a majority of a partition's replicas keep theirs.
+fn is_once(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::Join | FaultKind::Wipe | FaultKind::BitFlip)
+}
+
+fn excludes(done: FaultKind, kind: FaultKind) -> bool {
+    let loses = |kind| matches!(kind, FaultKind::Wipe | FaultKind::BitFlip);
+    done == kind || (loses(done) && loses(kind))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +216,9 @@ mod tests {
             kinds.sort();
             kinds.dedup();
             assert!(kinds.len() >= 8, "seed {seed} has {} kinds", kinds.len());
+            let of = |kind| plan.episodes.iter().filter(|one| one.kind == kind).count();
+            assert!(of(FaultKind::Wipe) + of(FaultKind::BitFlip) <= 1);
+            assert!(of(FaultKind::Join) <= 1);
             assert!(plan.topics.iter().map(|topic| topic.partitions).sum::<u32>() <= 4);
         }
     }

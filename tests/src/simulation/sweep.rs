@@ -159,6 +159,7 @@ impl Sum {
             ("stopped", figures.losses.stopped),
             ("power_majority", figures.losses.power_majority),
             ("power_all", figures.losses.power_all),
+            ("replaced", figures.losses.replaced),
         ] {
             *self.figures.entry(name).or_default() += value;
         }
@@ -191,6 +192,7 @@ impl Sum {
             figures.set(name, of(name));
         }
         figures.set("power_majority", of("power_majority")).set("power_all", of("power_all"));
+        figures.set("replaced", of("replaced"));
         figures.set("faults_and_on_leader", json!(faults));
         figures.set("served_max_ms", self.served_max_ms);
         figures.set("converged_max_ms", self.converged_max_ms);

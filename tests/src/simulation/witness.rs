@@ -27,6 +27,7 @@ pub(super) struct Witness {
     pub(super) leaders: u64,
     /// Entries acknowledged by leaders of partitions since somebody asked last.
     leader_synced: Option<NodeId>,
+    openings: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ struct GroupBook {
 #[derive(Debug, Default)]
 struct ReplicaBook {
     node: Option<NodeId>,
+    /// The number of its last opening among all.
+    opened: u64,
     /// One past the last index it vouched for.
     end: LogIndex,
     /// Terms of some indexes below the end.
@@ -80,7 +83,8 @@ impl Witness {
                 drop(book.points.split_off(&from));
             }
             Deed::Opened { node, start, end, terms, vote } => {
-                book.node = Some(node);
+                self.openings += 1;
+                (book.node, book.opened) = (Some(node), self.openings);
                 if let Err(lost) = book.compare(start, end, &terms) {
                     return broken(lost);
                 }
@@ -126,18 +130,23 @@ impl Witness {
         self.leader_synced.take()
     }
 
-    /// How far the replicas of a group are on each node, durably.
-    pub(super) fn ends(&self, group: &str) -> BTreeMap<NodeId, LogIndex> {
+    /// The replica of a group that each node opened last, and how far it is, durably.
+    pub(super) fn replicas(&self, group: &str) -> BTreeMap<NodeId, (ReplicaId, LogIndex)> {
         let replicas = self.groups.get(group).into_iter().flat_map(|group| &group.replicas);
-        let mut ends = BTreeMap::new();
-        for book in replicas.map(|(_, book)| book) {
-            if let Some(node) = book.node {
-                // A later replica of the node has taken the place of this one.
-                let end = ends.entry(node).or_insert(book.end);
-                *end = book.end.max(*end);
+        let mut latest: BTreeMap<NodeId, (u64, ReplicaId, LogIndex)> = BTreeMap::new();
+        for (replica, book) in replicas {
+            let Some(node) = book.node else { continue };
+            let known = latest.get(&node).map_or(0, |(opened, _, _)| *opened);
+            if book.opened > known {
+                latest.insert(node, (book.opened, *replica, book.end));
             }
         }
-        ends
+        latest.into_iter().map(|(node, (_, replica, end))| (node, (replica, end))).collect()
+    }
+
+    /// How many replicas a group ever had.
+    pub(super) fn replicas_ever(&self, group: &str) -> usize {
+        self.groups.get(group).map_or(0, |group| group.replicas.len())
     }
 }
 

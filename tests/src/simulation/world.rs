@@ -2,11 +2,12 @@
 //! thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::time::Duration;
 
-use duramen_types::{PartitionId, Timestamp, TopicId};
+use duramen_types::{NodeId, PartitionId, Timestamp, TopicId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fault::Tally;
@@ -27,8 +28,8 @@ const SERVE_WITHIN: Duration = Duration::from_secs(30);
 /// timeout, and some.
 const DRAIN_WITHIN: Duration = Duration::from_secs(50);
 
-/// Without load, all replicas must be the same within this time.
-pub(super) const CONVERGE_WITHIN: Duration = Duration::from_secs(30);
+/// Without load, lost replicas must be replaced and all be the same within this time.
+pub(super) const CONVERGE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Everything must be read to its end within this time.
 const READ_WITHIN: Duration = Duration::from_secs(60);
@@ -54,7 +55,6 @@ pub(super) struct KeyName {
     pub(super) topic: usize,
     pub(super) id: TopicId,
     pub(super) partition: PartitionId,
-    pub(super) replication: usize,
 }
 
 impl KeyName {
@@ -94,6 +94,12 @@ pub(super) struct World {
     pub(super) consuming: Cell<usize>,
     /// When all faults ended.
     pub(super) healed_at: Cell<Duration>,
+    /// Nodes of the cluster.
+    pub(super) members: Cell<u64>,
+    /// Where the replicas of each key are, once nothing is moved any more.
+    pub(super) assignment: RefCell<BTreeMap<u32, Vec<NodeId>>>,
+    /// Moves of replicas that an operator is to begin.
+    pub(super) moves_wanted: Cell<u32>,
     /// Partitions that have not served since then.
     pub(super) unserved: RefCell<std::collections::BTreeSet<u32>>,
     /// How long after that every partition served, and all replicas were the same.
@@ -111,6 +117,7 @@ impl World {
         Rc::new(Self {
             producing: Cell::new(plan.producers.len()),
             consuming: Cell::new(plan.consumers.len() + 1),
+            members: Cell::new(plan.nodes),
             plan,
             phase: Cell::new(Phase::Starting),
             entered: Cell::default(),
@@ -120,6 +127,8 @@ impl World {
             tally: RefCell::default(),
             keys: RefCell::default(),
             healed_at: Cell::default(),
+            assignment: RefCell::default(),
+            moves_wanted: Cell::default(),
             unserved: RefCell::default(),
             served_after: Cell::default(),
             converged_after: Cell::default(),

@@ -292,6 +292,7 @@ fn spec(placed: &Placed) -> GroupSpec {
         members: members.map(|replica| (replica.id, replica.node)).collect(),
         log: partition_log(&placed.topic.config()),
         machine: None,
+        snapshot_entries: None,
     }
 }
 

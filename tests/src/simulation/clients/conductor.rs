@@ -8,10 +8,12 @@ use std::time::Duration;
 use duramen_checker::Observation;
 use duramen_client::{
     Client, ConsumerOptions, NewTopic, PartitionId, PartitionOffsets, ProducerOptions,
-    ProducerRecord, Start,
+    ProducerRecord, ReplicaMove, Start,
 };
+use duramen_types::NodeId;
 
 use super::super::dice::Dice;
+use super::super::fault::FaultKind;
 use super::super::recorder::bytes_of;
 use super::super::witness::METADATA;
 use super::super::world::{CONVERGE_WITHIN, KeyName, Phase, World};
@@ -29,7 +31,7 @@ pub(super) async fn run(world: Rc<World>) {
     world.served_after.set(Some(world.now().saturating_sub(world.healed_at.get())));
     world.enter(Phase::Draining);
     rest(&world).await;
-    converge(&world).await;
+    converge(&world, &client).await;
     world.enter(Phase::Reading);
     read_all(&world, &client).await;
 }
@@ -55,7 +57,6 @@ async fn found(world: &World, client: &Client) -> Result<(), String> {
             topic: at,
             id: made.id,
             partition: partition.id,
-            replication: partition.replicas.len(),
         });
         world.keys.borrow_mut().extend(keys);
     }
@@ -131,35 +132,51 @@ async fn rest(world: &World) {
     }
 }
 
-/// Waits until all replicas of every group are durable up to the same index.
-async fn converge(world: &World) {
+/// Waits until nothing is replaced any more and all replicas of every group are durable up to the
+/// same index.
+async fn converge(world: &World, client: &Client) {
     let began = world.now();
     loop {
-        let behind = differing(world);
+        let behind = differing(world, client).await;
         if behind.is_empty() || world.is_violated() {
             break;
         }
         if world.now() > began + CONVERGE_WITHIN {
             return world.violated(format!("replicas did not converge: {}", behind.join("; ")));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     world.converged_after.set(Some(world.now().saturating_sub(world.healed_at.get())));
 }
 
-/// The groups whose replicas are not all at the same end, in words.
-fn differing(world: &World) -> Vec<String> {
-    let witness = world.witness.borrow();
-    let mut groups: Vec<(String, usize)> =
-        world.keys.borrow().iter().map(|key| (key.group(), key.replication)).collect();
-    groups.push((METADATA.to_owned(), usize::try_from(world.plan.nodes).unwrap_or(0)));
+/// The groups whose replicas are not all there and at the same end, in words.
+async fn differing(world: &World, client: &Client) -> Vec<String> {
     let mut differing = Vec::new();
-    for (group, replicas) in groups {
-        let ends = witness.ends(&group);
-        let same = ends.values().min() == ends.values().max();
-        if !same || ends.len() < replicas {
-            let ends: Vec<_> = ends.iter().map(|(node, end)| format!("{node}: {end}")).collect();
-            differing.push(format!("{group} ends at {}", ends.join(", ")));
+    let members = (1..=world.members.get()).map(NodeId::new).collect();
+    let mut groups = vec![(METADATA.to_owned(), members)];
+    for (at, topic) in world.plan.topics.iter().enumerate() {
+        let described = match client.admin().describe_topic(&topic.name).await {
+            Ok(described) => described,
+            Err(error) => return vec![format!("{} is not described: {error}", topic.name)],
+        };
+        for partition in described.partitions {
+            let Some(key) = world.key(at, partition.id) else { continue };
+            let group = world.keys.borrow()[key as usize].group();
+            if let Some(replacement) = partition.replacement {
+                differing.push(format!("{group} has a replica replaced: {replacement:?}"));
+            }
+            world.assignment.borrow_mut().insert(key, partition.replicas.clone());
+            groups.push((group, partition.replicas));
+        }
+    }
+    let witness = world.witness.borrow();
+    for (group, nodes) in groups {
+        let replicas = witness.replicas(&group);
+        let ends: Vec<_> =
+            nodes.iter().map(|node| (*node, replicas.get(node).map(|(_, end)| *end))).collect();
+        let first = ends.first().and_then(|(_, end)| *end);
+        if first.is_none() || ends.iter().any(|(_, end)| *end != first) {
+            differing.push(format!("{group} ends at {ends:?}"));
         }
     }
     differing
@@ -239,6 +256,7 @@ pub(super) async fn run_admin(world: Rc<World>) {
         let mut scratch = 0;
         while !world.is_at_least(Phase::Draining) && !world.is_violated() {
             tokio::time::sleep(Duration::from_millis(dice.of(200..=2_000))).await;
+            move_wanted(&world, &client, &dice).await;
             administrate(&world, &client, &dice, &mut scratch).await;
         }
     }
@@ -273,5 +291,43 @@ async fn administrate(world: &World, client: &Client, dice: &Dice, scratch: &mut
     };
     if let Err(error) = done {
         world.note(format_args!("an administrator is told: {error}"));
+    }
+}
+
+/// Begins a move of a replica if one is wanted and there is a node that has none of its partition.
+async fn move_wanted(world: &World, client: &Client, dice: &Dice) {
+    if world.moves_wanted.take() == 0 || world.is_at_least(Phase::Healing) {
+        return;
+    }
+    let admin = client.admin();
+    let topic = &world.plan.topics[dice.place(world.plan.topics.len())].name;
+    let (Ok(described), Ok(cluster)) =
+        (admin.describe_topic(topic).await, admin.describe_cluster().await)
+    else {
+        return;
+    };
+    let partition = &described.partitions[dice.place(described.partitions.len())];
+    let free: Vec<NodeId> = cluster
+        .nodes
+        .iter()
+        .map(|node| node.id)
+        .filter(|node| !partition.replicas.contains(node))
+        .collect();
+    if free.is_empty() || partition.replicas.is_empty() {
+        return;
+    }
+    let from = match partition.leader {
+        Some(leader) if dice.percent(50) => leader,
+        _ => dice.pick(&partition.replicas),
+    };
+    let to = dice.pick(&free);
+    let wish = ReplicaMove { topic: topic.clone(), partition: partition.id, from, to };
+    match admin.move_replica(&wish).await {
+        Ok(_) => {
+            let is_leader = partition.leader == Some(from);
+            world.tally.borrow_mut().count(FaultKind::Move, is_leader);
+            world.note(format_args!("{topic}-{} moves from {from} to {to}", partition.id));
+        }
+        Err(error) => world.note(format_args!("a move is refused: {error}")),
     }
 }

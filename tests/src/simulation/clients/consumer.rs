@@ -136,10 +136,10 @@ impl Reader {
         let partitions: Vec<_> = consumer.partitions().collect();
         let partition = self.dice.pick(&partitions);
         let position = consumer.position(partition).map_or(0, Offset::get);
-        let start = match self.dice.of(0..=2) {
+        let start = match self.dice.of(0..=9) {
             0 => Start::First,
-            1 => Start::Last(self.dice.of(0..=50)),
-            _ => Start::Offset(Offset::new(self.dice.of(0..=position))),
+            1..=4 => Start::Last(self.dice.of(0..=50)),
+            _ => Start::Offset(Offset::new(position - self.dice.of(0..=position.min(200)))),
         };
         self.go_to(consumer, partition, start).await;
     }

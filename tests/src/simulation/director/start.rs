@@ -40,6 +40,11 @@ impl Director {
             FaultKind::DiskFull => self.disk_full(sim, episode),
             FaultKind::SlowDisk => self.slow_disk(sim, episode),
             FaultKind::Clock => self.clock(sim, episode),
+            FaultKind::Transfer => self.transfer(),
+            FaultKind::Move => self.world.moves_wanted.set(self.world.moves_wanted.get() + 1),
+            FaultKind::Join => self.join(sim),
+            FaultKind::Wipe => self.wipe(sim),
+            FaultKind::BitFlip => self.flip_bit(),
         }
     }
 
