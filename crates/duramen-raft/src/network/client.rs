@@ -212,8 +212,15 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
             return beats.boxed();
         }
         let opened = async move {
-            let link = self.link(pb::LinkClass::Bulk)?;
-            Ok(pipelined(self.target, link, input).boxed())
+            match self.link(pb::LinkClass::Bulk) {
+                Ok(link) => Ok(pipelined(self.target, link, input).boxed()),
+                Err(error) => {
+                    // openraft waits after a failure where it is asked for a request: whoever fails
+                    // without having asked is called again at once, for ever.
+                    drop(input.next().await);
+                    Err(error)
+                }
+            }
         };
         opened.boxed()
     }
