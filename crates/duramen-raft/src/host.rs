@@ -165,7 +165,7 @@ impl RaftHost {
         let partitions = dir.join(PARTITIONS);
         let prepared = env.disk.create_dir_all(&partitions).and_then(|()| env.disk.sync_dir(dir));
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
-        let hard_state = HardState::open(&env.disk, dir, env.tasks)?;
+        let hard_state = HardState::open(&env.disk, dir, env.tasks.clone())?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -393,7 +393,7 @@ impl RaftHost {
             metrics::synced(clock.monotonic().saturating_sub(started));
             synced
         };
-        let tasks = self.env.tasks;
+        let tasks = self.env.tasks.clone();
         ReplicaParts {
             env: self.env.clone(),
             group,
