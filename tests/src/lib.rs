@@ -2,6 +2,7 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod mutants;
 pub mod processes;
 pub mod replacement;
 pub mod simulation;
