@@ -31,6 +31,8 @@ pub enum Operation {
     Delete,
     /// See the cluster.
     DescribeCluster,
+    /// Decide which replica leads.
+    Lead,
 }
 
 impl Operation {
@@ -45,6 +47,7 @@ impl Operation {
             Self::Alter => "alter the topic",
             Self::Delete => "delete the topic",
             Self::DescribeCluster => "describe the cluster",
+            Self::Lead => "hand leadership on",
         }
     }
 }
