@@ -1,6 +1,6 @@
 //! Leadership handed on: a partition's leader makes another replica the leader.
 
-use duramen_raft::Group;
+use duramen_raft::{Group, TransferError};
 use duramen_types::{PartitionId, ReplicaId, TopicId, TopicPartition};
 
 use crate::authorize::{Caller, Operation, Resource};
@@ -9,7 +9,8 @@ use crate::error::BrokerError;
 
 impl Broker {
     /// Hands the leadership of a partition, or of all partitions without a name, on from this node
-    /// to the replica that is furthest. Gives the partitions that another replica leads now.
+    /// to the replica that is furthest. Gives the partitions that this node led, and whether another
+    /// replica leads each of them now.
     ///
     /// # Errors
     /// [`BrokerError`]; `NotLeader` or `NoLeader` if this node does not lead the partition named.
@@ -17,7 +18,7 @@ impl Broker {
         &self,
         caller: &Caller,
         partition: Option<(&str, PartitionId)>,
-    ) -> Result<Vec<TopicPartition>, BrokerError> {
+    ) -> Result<Vec<(TopicPartition, bool)>, BrokerError> {
         let resource = partition.map_or(Resource::Cluster, |(topic, _)| Resource::Topic(topic));
         let member = self.admit(caller, Operation::Lead, resource)?;
         let led = match partition {
@@ -31,13 +32,16 @@ impl Broker {
                 all
             }
         };
-        let mut moved = Vec::new();
+        let mut moved = Vec::with_capacity(led.len());
         for (id, handle) in led {
-            let Some(to) = successor(&handle.group) else { continue };
-            match handle.group.transfer_leader(to).await {
-                Ok(()) => moved.push(id),
-                Err(error) => tracing::info!(partition = %id, %error, "leadership stays"),
+            let transferred = match successor(&handle.group) {
+                Some(to) => handle.group.transfer_leader(to).await,
+                None => Err(TransferError::NotLeader { leader: None }),
+            };
+            if let Err(error) = &transferred {
+                tracing::info!(partition = %id, %error, "leadership stays");
             }
+            moved.push((id, transferred.is_ok()));
         }
         Ok(moved)
     }
