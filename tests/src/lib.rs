@@ -3,4 +3,5 @@
 
 pub mod campaign;
 pub mod processes;
+pub mod replacement;
 pub mod simulation;

@@ -5,6 +5,8 @@
 //! larger.
 //! `DURAMEN_PROGRAM` names another program to test, such as a release build.
 
+#[path = "cluster/anew.rs"]
+mod anew;
 #[path = "cluster/command_line.rs"]
 mod command_line;
 #[path = "cluster/damage.rs"]
@@ -19,6 +21,8 @@ mod failover;
 mod faults;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/moves.rs"]
+mod moves;
 #[path = "cluster/requests.rs"]
 mod requests;
 #[path = "cluster/retention.rs"]

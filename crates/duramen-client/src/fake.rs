@@ -180,6 +180,7 @@ impl State {
             log_start_offset: Some(partition.log_start),
             high_watermark: Some(partition.next),
             in_sync: Vec::new(),
+            ..v1::Partition::default()
         });
         let config = topic.config.iter().map(|(name, value)| v1::ConfigEntry {
             name: name.clone(),

@@ -268,6 +268,13 @@ impl AdminService for FakeNode {
         })
     }
 
+    async fn move_replica(
+        &self,
+        _request: Request<v1::MoveReplicaRequest>,
+    ) -> Reply<v1::TopicReply> {
+        Err(Status::unimplemented("the fake moves nothing"))
+    }
+
     async fn describe_topic(
         &self,
         request: Request<v1::DescribeTopicRequest>,
