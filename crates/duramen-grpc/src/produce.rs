@@ -48,24 +48,16 @@ pub(crate) async fn once(
     faults: &Faults,
     request: v1::ProduceRequest,
 ) -> Result<Produced, Status> {
-    let fault = fault_of(faults, &request).map_err(|error| error::status(&error))?;
-    let queued = queue(broker, request).await.map_err(|error| error::status(&error))?;
+    let taken = take_in(broker, faults, request).await;
+    let (queued, fault) = taken.map_err(|error| error::status(&error))?;
     let outcome = queued.answer().await;
-    tokio::time::sleep(fault.delay).await;
+    if !fault.delay.is_zero() {
+        tokio::time::sleep(fault.delay).await;
+    }
     if fault.lost {
         return Err(broken());
     }
     outcome.map_err(|error| error::status(&error))
-}
-
-/// What goes wrong with a request on purpose, or its refusal.
-fn fault_of(faults: &Faults, request: &v1::ProduceRequest) -> Result<ProduceFault, BrokerError> {
-    let Some(faults) = faults else { return Ok(ProduceFault::default()) };
-    let partition = (request.topic.as_str(), request.partition);
-    match faults.refusal(Call::Produce, Some(partition)) {
-        Some(refusal) => Err(refusal),
-        None => Ok(faults.produce(partition.0, partition.1)),
-    }
 }
 
 /// Serves a stream of requests: they are queued in their order and answered as they finish.
@@ -133,13 +125,21 @@ async fn serve(
     }
 }
 
+/// Queues a request, and says what goes wrong with its answer on purpose.
 async fn take_in(
     broker: &Broker,
     faults: &Faults,
     request: v1::ProduceRequest,
 ) -> Result<(Queued, ProduceFault), BrokerError> {
-    let fault = fault_of(faults, &request)?;
-    Ok((queue(broker, request).await?, fault))
+    let Some(faults) = faults else {
+        return Ok((queue(broker, request).await?, ProduceFault::default()));
+    };
+    let (topic, partition) = (request.topic.clone(), request.partition);
+    if let Some(refusal) = faults.refusal(Call::Produce, Some((&topic, partition))) {
+        return Err(refusal);
+    }
+    let queued = queue(broker, request).await?;
+    Ok((queued, faults.produce(&topic, partition)))
 }
 
 /// Keeps answers of a partition in their order while some of them are late on purpose.
