@@ -10,6 +10,7 @@ use duramen_client::{
 use duramen_proto::v1;
 use duramen_record::split_batches;
 use duramen_tests::processes::{Load, LoadOptions, Outcome, Tool, Wire, eventually, say};
+use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tonic::{Code, Streaming};
@@ -229,10 +230,7 @@ async fn open(wire: &mut Wire, offset: u64) -> Outcome<Streaming<v1::FetchRespon
     };
     let first = v1::FetchStreamRequest { start: Some(start), credit_bytes: 1 << 20 };
     // The stream of requests stays open: it never has a second one.
-    let requests = futures::StreamExt::chain(
-        futures::stream::iter([first]),
-        futures::stream::pending::<v1::FetchStreamRequest>(),
-    );
+    let requests = futures::stream::iter([first]).chain(futures::stream::pending());
     Ok(wire.log.fetch_stream(requests).await?.into_inner())
 }
 
