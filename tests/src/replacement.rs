@@ -198,7 +198,8 @@ impl Run {
         let leader = self.shared.borrow().leader;
         // A follower, or, half of the time, the leader itself.
         let follower = replicas.iter().copied().find(|node| *node != leader);
-        let lost = if self.case.seed % 2 == 0 { leader } else { follower.unwrap_or(leader) };
+        let lost =
+            if self.case.seed.is_multiple_of(2) { leader } else { follower.unwrap_or(leader) };
         let old = self.replica_dir(lost)?;
         self.lose(lost, &old)?;
         self.shared.borrow_mut().phase = 2;
