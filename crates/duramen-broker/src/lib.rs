@@ -8,6 +8,7 @@ mod cluster;
 mod error;
 mod fetch;
 mod identity;
+mod leadership;
 pub mod limits;
 mod member;
 mod metadata;

@@ -6,6 +6,7 @@ mod connect;
 mod context;
 mod direct;
 mod error;
+mod faults;
 mod limits;
 mod logging;
 mod nodes;
