@@ -2,5 +2,6 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod faultfs;
 pub mod processes;
 pub mod simulation;
