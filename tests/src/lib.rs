@@ -3,5 +3,6 @@
 
 pub mod campaign;
 pub mod faultfs;
+pub mod powercut;
 pub mod processes;
 pub mod simulation;

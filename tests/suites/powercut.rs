@@ -4,6 +4,8 @@
 //! `DURAMEN_POWERCUT_ROUNDS` makes the clusters' part longer; `DURAMEN_PROGRAM` names another
 //! program to test, such as a release build.
 
+#[path = "powercut/cluster.rs"]
+mod cluster;
 #[path = "powercut/disk.rs"]
 mod disk;
 

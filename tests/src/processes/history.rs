@@ -59,6 +59,35 @@ pub struct Counts {
     pub unknown_lost: usize,
 }
 
+/// What [`History::judge`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What was sent, and what became of it.
+    pub counts: Counts,
+    /// Acknowledged records that are not at their offset.
+    pub lost: usize,
+    /// Values that are there more than once.
+    pub duplicated: usize,
+    /// Acknowledged records that are stored before one that was sent earlier.
+    pub reordered: usize,
+    /// Values that were refused or never sent, and gaps between offsets.
+    pub foreign: usize,
+    /// What is wrong, in words; of many the first.
+    pub findings: Vec<String>,
+}
+
+/// Findings that are put into words.
+const FINDINGS_MAX: usize = 10;
+
+impl Verdict {
+    fn find(&mut self, count: fn(&mut Self) -> &mut usize, what: impl FnOnce() -> String) {
+        *count(self) += 1;
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(what());
+        }
+    }
+}
+
 impl History {
     /// Notes what became of the next record of a partition.
     pub fn push(&mut self, partition: u32, sent: Sent) {
@@ -85,6 +114,12 @@ impl History {
         all.filter(|sent| matches!(sent.fate, Fate::Acknowledged { .. })).count()
     }
 
+    /// Records of unknown outcome, over all partitions.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        self.partitions.values().flatten().filter(|sent| sent.fate == Fate::Unknown).count()
+    }
+
     /// Reads the whole topic back and compares: every acknowledged record is there, once, at its
     /// offset and in the order of sending; no value is there twice; nothing is there that was
     /// refused or never sent; offsets have no gaps. What retention has trimmed is left out.
@@ -95,28 +130,40 @@ impl History {
     /// # Panics
     /// If the cluster did not keep to what it said.
     pub async fn check(&self, client: &Client, topic: &str) -> Outcome<Counts> {
-        let mut counts = Counts::default();
-        let read = read_all(client, topic).await?;
+        let verdict = self.judge(client, topic).await?;
+        assert_eq!(verdict.findings, [""; 0]);
+        Ok(verdict.counts)
+    }
+
+    /// As [`check`](Self::check), with all that is wrong in the answer.
+    ///
+    /// # Errors
+    /// The topic cannot be read.
+    pub async fn judge(&self, client: &Client, topic: &str) -> Outcome<Verdict> {
+        let mut verdict = Verdict::default();
+        let read = read_all(client, topic, &mut verdict).await?;
+        let empty = BTreeMap::new();
         for (partition, sent) in &self.partitions {
-            let empty = BTreeMap::new();
             let read = read.get(partition).unwrap_or(&empty);
             let first = read.first_key_value().map_or(0, |(first, _)| *first);
             let kept: Vec<_> = sent.iter().filter(|sent| !sent.is_before(first)).cloned().collect();
-            let checked = check_partition(*partition, &kept, read);
-            counts.acknowledged += checked.acknowledged;
-            counts.unknown_stored += checked.unknown_stored;
-            counts.unknown_lost += checked.unknown_lost;
+            judge_partition(*partition, &kept, read, &mut verdict);
         }
-        for partition in read.keys() {
-            let known = self.partitions.contains_key(partition);
-            assert!(known, "nothing was sent to partition {partition}");
+        for (partition, read) in &read {
+            if !self.partitions.contains_key(partition) {
+                judge_partition(*partition, &[], read, &mut verdict);
+            }
         }
-        Ok(counts)
+        Ok(verdict)
     }
 }
 
 /// All values of a topic, by partition and offset.
-async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMap<u64, String>>> {
+async fn read_all(
+    client: &Client,
+    topic: &str,
+    verdict: &mut Verdict,
+) -> Outcome<BTreeMap<u32, BTreeMap<u64, String>>> {
     let kept = log_starts(client, topic).await?;
     let options = ConsumerOptions::default().start(Start::First).until_high_watermark();
     let mut consumer = client.consumer(topic, options).await?;
@@ -125,9 +172,12 @@ async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMa
         let record = record?;
         let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
         let values = read.entry(record.partition.get()).or_default();
-        let offset = record.offset.get();
-        if let Some((last, _)) = values.last_key_value() {
-            assert_eq!(offset, last + 1, "partition {} has a gap or goes back", record.partition);
+        let (partition, offset) = (record.partition, record.offset.get());
+        if let Some((last, _)) = values.last_key_value()
+            && offset != last + 1
+        {
+            let gap = || format!("partition {partition}: {offset} comes after {last}");
+            verdict.find(|verdict| &mut verdict.foreign, gap);
         }
         values.insert(offset, value);
     }
@@ -136,8 +186,11 @@ async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMa
     for (partition, values) in &read {
         let first = values.first_key_value().map_or(0, |(first, _)| *first);
         let starts = (kept.get(partition).copied(), still_kept.get(partition).copied());
-        let is_start = starts.0 <= Some(first) && Some(first) <= starts.1;
-        assert!(is_start, "partition {partition} begins at {first}, its log at {starts:?}");
+        if starts.0 > Some(first) || Some(first) > starts.1 {
+            let wrong =
+                || format!("partition {partition} begins at {first}, its log at {starts:?}");
+            verdict.find(|verdict| &mut verdict.foreign, wrong);
+        }
     }
     Ok(read)
 }
@@ -150,13 +203,18 @@ async fn log_starts(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, u64>>
     Ok(found.into_iter().map(start).collect())
 }
 
-fn check_partition(partition: u32, sent: &[Sent], read: &BTreeMap<u64, String>) -> Counts {
-    let mut counts = Counts::default();
+fn judge_partition(
+    partition: u32,
+    sent: &[Sent],
+    read: &BTreeMap<u64, String>,
+    verdict: &mut Verdict,
+) {
     let mut places = BTreeMap::new();
     for (offset, value) in read {
         if let Some(earlier) = places.insert(value.as_str(), *offset) {
-            let (value, _) = value.split_at(value.len().min(40));
-            assert_eq!(earlier, *offset, "{value:?} is twice in partition {partition}");
+            let twice =
+                || format!("partition {partition}: {value:?} is at {earlier} and at {offset}");
+            verdict.find(|verdict| &mut verdict.duplicated, twice);
         }
     }
     let mut expected = BTreeSet::new();
@@ -165,33 +223,45 @@ fn check_partition(partition: u32, sent: &[Sent], read: &BTreeMap<u64, String>) 
         let place = places.get(value.as_str()).copied();
         match fate {
             Fate::Acknowledged { offset, .. } => {
-                let found = (place, read.get(offset));
-                assert_eq!(
-                    found,
-                    (Some(*offset), Some(value)),
-                    "partition {partition}: an acknowledged record is not at offset {offset}"
-                );
-                assert!(last < Some(*offset), "partition {partition}: {value} came too late");
-                last = Some(*offset);
+                if read.get(offset) != Some(value) {
+                    let lost = || {
+                        format!(
+                            "partition {partition}: {value:?} was acknowledged at {offset} \
+                             and is at {place:?}; there is {:?}",
+                            read.get(offset)
+                        )
+                    };
+                    verdict.find(|verdict| &mut verdict.lost, lost);
+                }
+                if last >= Some(*offset) {
+                    let late = || {
+                        format!("partition {partition}: {value:?} at {offset} is behind {last:?}")
+                    };
+                    verdict.find(|verdict| &mut verdict.reordered, late);
+                }
+                last = last.max(Some(*offset));
                 expected.insert(value.as_str());
-                counts.acknowledged += 1;
+                verdict.counts.acknowledged += 1;
             }
             Fate::Unknown => {
                 expected.insert(value.as_str());
                 match place {
-                    Some(_) => counts.unknown_stored += 1,
-                    None => counts.unknown_lost += 1,
+                    Some(_) => verdict.counts.unknown_stored += 1,
+                    None => verdict.counts.unknown_lost += 1,
                 }
             }
-            Fate::Refused => {
-                assert_eq!(place, None, "partition {partition}: {value} was refused and is there");
-            }
+            // It must not be there: not expected.
+            Fate::Refused => {}
         }
     }
-    for value in read.values() {
-        assert!(expected.contains(value.as_str()), "{value:?} was never sent");
+    for (offset, value) in read {
+        if !expected.contains(value.as_str()) {
+            let foreign = || {
+                format!("partition {partition}: {value:?} at {offset} was refused or never sent")
+            };
+            verdict.find(|verdict| &mut verdict.foreign, foreign);
+        }
     }
-    counts
 }
 
 #[cfg(test)]
@@ -213,8 +283,14 @@ mod tests {
         Fate::Acknowledged { offset, epoch: 1 }
     }
 
+    fn judge(fates: &[Fate], values: &[&str]) -> Verdict {
+        let mut verdict = Verdict::default();
+        judge_partition(0, &sent(fates), &read(values), &mut verdict);
+        verdict
+    }
+
     fn is_fine(fates: &[Fate], values: &[&str]) -> bool {
-        std::panic::catch_unwind(|| check_partition(0, &sent(fates), &read(values))).is_ok()
+        judge(fates, values).findings.is_empty()
     }
 
     #[test]
@@ -224,6 +300,8 @@ mod tests {
         assert!(!is_fine(&[ok(0), ok(1)], &["v1", "v0"]), "elsewhere");
         assert!(!is_fine(&[ok(0), ok(1)], &["v0", "v1", "v0"]), "twice");
         assert!(!is_fine(&[ok(1), ok(0)], &["v1", "v0"]), "out of order");
+        let verdict = judge(&[ok(0), ok(1), ok(2)], &["v0", "v2", "v0"]);
+        assert_eq!((verdict.lost, verdict.duplicated, verdict.foreign), (2, 1, 0));
     }
 
     #[test]

@@ -100,6 +100,29 @@ impl Load {
         .await
     }
 
+    /// Waits until a record of each partition was acknowledged after this moment, and says how long
+    /// after it the last of the partitions had its first.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn wait_served(&self, partitions: u32, since: Instant) -> Outcome<Duration> {
+        eventually("every partition acknowledges", async || {
+            let history = lock(&self.history);
+            let mut worst = Duration::ZERO;
+            for partition in 0..partitions {
+                let sent = history.of(partition);
+                // From the end: the histories of long loads are long.
+                let later = sent.iter().rev().take_while(|sent| sent.at > since);
+                let acknowledged =
+                    later.filter(|sent| matches!(sent.fate, Fate::Acknowledged { .. }));
+                let first = acknowledged.last().ok_or_else(|| format!("not {partition}"))?;
+                worst = worst.max(first.at.saturating_duration_since(since));
+            }
+            Ok(worst)
+        })
+        .await
+    }
+
     /// Waits for the first record of a partition that a leader of a later epoch acknowledged, and
     /// says how long before it the last one of the earlier epochs was.
     ///
