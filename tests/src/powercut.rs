@@ -28,6 +28,7 @@ use round::Round;
 use tally::Tally;
 
 pub use control::control;
+pub use plan::Target;
 
 /// Where records go.
 const TOPIC: &str = "rings";
@@ -52,12 +53,23 @@ pub struct PowercutOptions {
     pub from: u64,
     /// Decides what strikes whom, and what cuts keep.
     pub seed: u64,
+    /// Rounds of this kind only.
+    pub only: Option<Target>,
 }
 
 impl PowercutOptions {
+    /// Ten rounds with three nodes.
+    #[must_use]
+    pub const fn new(program: PathBuf) -> Self {
+        Self { program, nodes: 3, rounds: 10, from: 0, seed: 1, only: None }
+    }
+
     fn repeat(&self, round: u64) -> String {
         let (nodes, seed) = (self.nodes, self.seed);
-        format!("cargo xtask powercut --rounds 1 --from {round} --nodes {nodes} --seed {seed}")
+        let only = self.only.map(|only| format!(" --only {}", only.name())).unwrap_or_default();
+        format!(
+            "cargo xtask powercut --rounds 1 --from {round} --nodes {nodes} --seed {seed}{only}"
+        )
     }
 }
 
@@ -93,7 +105,7 @@ async fn live(
     client.admin().create_topic(topic).await?;
     let mut round = Round { client, history: crate::processes::History::default(), sent: 0 };
     for number in rounds {
-        let strike = plan::draw(options.seed, number, options.nodes);
+        let strike = plan::draw(options, number);
         let lived = round.live(&mut machines, strike, tally).await;
         let failure = match lived {
             Ok(None) => None,

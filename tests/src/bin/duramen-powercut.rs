@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use duramen_tests::campaign::{finish, progress};
 use duramen_tests::faultfs::FaultFs;
-use duramen_tests::powercut::{PowercutOptions, control, run};
+use duramen_tests::powercut::{PowercutOptions, Target, control, run};
 
 /// Cuts the power of real nodes under load, each with its data on a disk that forgets what was not
 /// synced, and looks whether everything acknowledged is still there. Needs the right to mount.
@@ -28,6 +28,9 @@ struct Arguments {
     /// What strikes whom, and what cuts keep
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Rounds of one kind only: all, majority, one, leader, liar, failed_sync
+    #[arg(long, value_name = "KIND")]
+    only: Option<Target>,
     /// Let all disks lie, and fail unless the loss is noticed
     #[arg(long)]
     control: bool,
@@ -56,6 +59,7 @@ async fn main() -> ExitCode {
         rounds: arguments.rounds,
         from: arguments.from,
         seed: arguments.seed,
+        only: arguments.only,
     };
     let done = if arguments.control {
         control(&options.program, options.seed).await

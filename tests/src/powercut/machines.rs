@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::failure;
 use super::plan::seed_of;
+use crate::campaign::progress;
 use crate::faultfs::{FaultCounts, FaultFs, FaultFsOptions};
 use crate::processes::{Cluster, Node, Outcome, free_addresses};
 
@@ -23,7 +24,8 @@ const LOG_BYTES: usize = 4096;
 pub(super) struct Machines {
     pub(super) cluster: Cluster,
     disks: Vec<FaultFs>,
-    _home: TempDir,
+    /// Where the disks are mounted, and the nodes' logs beside them.
+    home: TempDir,
 }
 
 impl Machines {
@@ -42,7 +44,7 @@ impl Machines {
         }
         let dir = tempfile::Builder::new().prefix("duramen-powercut-logs-").tempdir()?;
         let cluster = Cluster::of(program, dir, nodes).await?;
-        Ok(Self { cluster, disks, _home: home })
+        Ok(Self { cluster, disks, home })
     }
 
     fn place(&self, id: u64) -> Outcome<usize> {
@@ -123,10 +125,12 @@ impl Machines {
         sum
     }
 
-    /// Ends all; the nodes' logs are shown unless all was well.
-    pub(super) fn end(self, passed: bool) {
+    /// Ends all; of the nodes' logs the ends are shown unless all was well, and all is kept.
+    pub(super) fn end(mut self, passed: bool) {
         if passed {
-            self.cluster.passed();
+            return self.cluster.passed();
         }
+        self.home.disable_cleanup(true);
+        progress(format_args!("the nodes' logs are in {}", self.home.path().display()));
     }
 }

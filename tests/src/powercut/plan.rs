@@ -1,12 +1,15 @@
 //! What a round does, drawn from the seed and the round's number.
 
 use std::fmt;
+use std::str::FromStr;
 
 use duramen_env::{CrashMode, Random as _, SeededRandom};
 
+use super::PowercutOptions;
+
 /// Whose power is cut, or whose disk misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Target {
+pub enum Target {
     /// All nodes lose power.
     All,
     /// A majority loses power.
@@ -22,10 +25,13 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) const ALL: [Self; 6] =
+    /// All of them.
+    pub const ALL: [Self; 6] =
         [Self::All, Self::Majority, Self::One, Self::Leader, Self::Liar, Self::Failure];
 
-    pub(super) const fn name(self) -> &'static str {
+    /// Its name on the command line and among the figures.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Majority => "majority",
@@ -34,6 +40,16 @@ impl Target {
             Self::Liar => "liar",
             Self::Failure => "failed_sync",
         }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|target| target.name() == text);
+        found.ok_or_else(|| format!("it is one of {names}"))
     }
 }
 
@@ -60,10 +76,10 @@ impl fmt::Display for Strike {
     }
 }
 
-/// Draws a round. Most cut the power of all nodes.
-pub(super) fn draw(seed: u64, round: u64, nodes: u16) -> Strike {
-    let random = SeededRandom::new(seed_of(seed, round));
-    let target = match random.below(100) {
+/// Draws a round. Most cut the power of all nodes, unless only one kind is wanted.
+pub(super) fn draw(options: &PowercutOptions, round: u64) -> Strike {
+    let random = SeededRandom::new(seed_of(options.seed, round));
+    let drawn = match random.below(100) {
         0..50 => Target::All,
         50..60 => Target::Majority,
         60..70 => Target::One,
@@ -79,9 +95,9 @@ pub(super) fn draw(seed: u64, round: u64, nodes: u16) -> Strike {
     };
     let below = |bound: u64| random.below(bound);
     Strike {
-        target,
+        target: options.only.unwrap_or(drawn),
         mode,
-        node: 1 + below(u64::from(nodes)),
+        node: 1 + below(u64::from(options.nodes)),
         partition: u32::try_from(below(u64::from(super::PARTITIONS))).unwrap_or(0),
         calm: 10 + usize::try_from(below(90)).unwrap_or(0),
         syncs: below(50),
@@ -102,8 +118,11 @@ mod tests {
 
     #[test]
     fn fifty_rounds_draw_every_kind_and_the_same_again() {
-        let targets: BTreeSet<_> = (0..50).map(|round| draw(1, round, 3).target).collect();
+        let options = PowercutOptions::new("duramen".into());
+        let targets: BTreeSet<_> = (0..50).map(|round| draw(&options, round).target).collect();
         assert_eq!(targets.len(), Target::ALL.len());
-        assert_eq!(draw(1, 7, 3), draw(1, 7, 3));
+        assert_eq!(draw(&options, 7), draw(&options, 7));
+        let only = PowercutOptions { only: Some(Target::Liar), ..options };
+        assert!((0..50).all(|round| draw(&only, round).target == Target::Liar));
     }
 }

@@ -19,7 +19,7 @@ async fn nothing_acknowledged_is_lost_when_the_power_goes() {
         return;
     }
     let rounds = size("DURAMEN_POWERCUT_ROUNDS", 2);
-    let options = PowercutOptions { program: program(), nodes: 3, rounds, from: 0, seed: 1 };
+    let options = PowercutOptions { rounds, ..PowercutOptions::new(program()) };
     let (figures, findings) = run(&options).await.unwrap();
     say(format_args!("power cuts: {}", figures.to_line()));
     assert!(findings.is_empty(), "{findings:?}");
