@@ -6,6 +6,7 @@ use duramen_client::NewTopic;
 use duramen_env::CrashMode;
 
 use super::machines::Machines;
+use super::tally::lost;
 use super::{PARTITIONS, TOPIC, load};
 use crate::campaign::{Figures, Finding, progress};
 use crate::faultfs::FaultFs;
@@ -37,19 +38,19 @@ pub async fn control(program: &Path, seed: u64) -> Outcome<(Figures, Vec<Finding
     machines.power_on(&ids)?;
     drop(load);
     machines.cluster.wait_ready().await?;
-    let verdict = told.judge(&client, TOPIC).await?;
-    for what in verdict.findings.iter().take(1) {
-        progress(format_args!("noticed, as it must be: {what}"));
+    let report = told.judge(&client, TOPIC).await?;
+    for found in report.findings.iter().take(1) {
+        progress(format_args!("noticed, as it must be: {}", found.anomaly));
     }
     let counts = machines.counts();
     let mut figures = Figures::default();
     figures
-        .set("acknowledged", told.acknowledged())
-        .set("lost_as_it_must_be", verdict.lost)
+        .set("acknowledged", told.fates().0)
+        .set("lost_as_it_must_be", lost(&report))
         .set("syncs_ignored", counts.syncs_ignored)
         .set("bytes_destroyed", counts.bytes_lost);
     let mut findings = Vec::new();
-    if verdict.lost == 0 {
+    if lost(&report) == 0 {
         let what = "all disks lied and lost their power, and no loss was noticed".to_owned();
         let repeat = format!("cargo xtask powercut --control --seed {seed}");
         findings.push(Finding { what, repeat });

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use duramen_checker::Micros;
 use duramen_env::CrashMode;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
 use super::failure;
 use super::plan::seed_of;
 use crate::campaign::progress;
 use crate::faultfs::{FaultCounts, FaultFs, FaultFsOptions};
-use crate::processes::{Cluster, Node, Outcome, free_addresses};
+use crate::processes::{Cluster, Node, Outcome, free_addresses, now};
 
 /// How long a node may go on after a sync of its disk failed.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -77,17 +77,17 @@ impl Machines {
     }
 
     /// Switches the power of these nodes on and starts them; says when.
-    pub(super) fn power_on(&mut self, ids: &[u64]) -> Outcome<Instant> {
+    pub(super) fn power_on(&mut self, ids: &[u64]) -> Outcome<Micros> {
         for id in ids {
             let place = self.place(*id)?;
             self.disks[place].power_on()?;
         }
-        let now = Instant::now();
+        let on = now();
         for id in ids {
             let place = self.place(*id)?;
             self.cluster.nodes[place].start()?;
         }
-        Ok(now)
+        Ok(on)
     }
 
     /// Waits until a node whose disk failed has ended by itself, with an error that says why.

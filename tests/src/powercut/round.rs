@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use duramen_client::{Client, PartitionId};
-use tokio::time::Instant;
 
 use super::machines::Machines;
 use super::plan::{Strike, Target};
 use super::tally::Tally;
 use super::{PARTITIONS, TOPIC, failure, load};
-use crate::processes::{History, Load, Outcome};
+use crate::processes::{History, Load, Outcome, now};
 
 /// Within this time every partition serves again, without an operator.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
@@ -57,14 +56,13 @@ impl Round {
     /// Stops the load and reads everything back.
     async fn judge(&mut self, load: Load, tally: &mut Tally) -> Outcome<Option<String>> {
         let told = load.finish().await?;
-        let most = (0..PARTITIONS).map(|partition| told.of(partition).len()).max();
+        let most = (0..PARTITIONS).map(|partition| told.of(partition).count()).max();
         self.sent += u64::try_from(most.unwrap_or(0))?;
         tally.count_acknowledged(&told);
         self.history.extend(told);
-        let verdict = self.history.judge(&self.client, TOPIC).await?;
-        tally.count_verdict(&verdict);
-        let wrong = !verdict.findings.is_empty();
-        Ok(wrong.then(|| verdict.findings.join("; ")))
+        let report = self.history.judge(&self.client, TOPIC).await?;
+        tally.count_anomalies(&report);
+        Ok((!report.is_sound()).then(|| report.to_string()))
     }
 }
 
@@ -73,7 +71,7 @@ impl Round {
 async fn cut(machines: &mut Machines, strike: Strike, load: &Load) -> Outcome<Duration> {
     let ids = struck(machines, strike).await?;
     machines.cut(&ids, strike.mode).await?;
-    let cut = Instant::now();
+    let cut = now();
     let left = machines.cluster.nodes.len() - ids.len();
     if left <= machines.cluster.nodes.len() / 2 {
         let on = machines.power_on(&ids)?;
@@ -114,7 +112,7 @@ async fn fail(machines: &mut Machines, strike: Strike, load: &Load) -> Outcome<D
     let failed = disk.counts().syncs_failed;
     disk.fail_sync(strike.syncs);
     machines.wait_stopped(strike.node, strike.mode).await?;
-    let stopped = Instant::now();
+    let stopped = now();
     if machines.disk(strike.node)?.counts().syncs_failed == failed {
         return Err(failure(format!("node {} ended before a sync failed", strike.node)));
     }

@@ -3,23 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use duramen_checker::Report;
 use serde_json::Value;
 
 use super::plan::Target;
 use crate::campaign::Figures;
 use crate::faultfs::FaultCounts;
-use crate::processes::{History, Verdict};
+use crate::processes::History;
 
 /// The counts of all rounds so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     rounds: BTreeMap<Target, u64>,
-    acknowledged: usize,
-    unknown: usize,
-    lost: usize,
-    duplicated: usize,
-    reordered: usize,
-    foreign: usize,
+    acknowledged: u64,
+    unknown: u64,
+    lost: u64,
+    duplicated: u64,
+    reordered: u64,
+    other_anomalies: u64,
     disks: FaultCounts,
     /// Of rounds in which the power of a majority was off, and of the others.
     recoveries: [Vec<Duration>; 2],
@@ -35,15 +36,20 @@ impl Tally {
     }
 
     pub(super) fn count_acknowledged(&mut self, told: &History) {
-        self.acknowledged += told.acknowledged();
-        self.unknown += told.unknown();
+        let (acknowledged, unknown) = told.fates();
+        self.acknowledged += acknowledged;
+        self.unknown += unknown;
     }
 
-    pub(super) fn count_verdict(&mut self, verdict: &Verdict) {
-        self.lost += verdict.lost;
-        self.duplicated += verdict.duplicated;
-        self.reordered += verdict.reordered;
-        self.foreign += verdict.foreign;
+    pub(super) fn count_anomalies(&mut self, report: &Report) {
+        let reordered = report.count("nonmonotonic-send") + report.count("int-nonmonotonic-send");
+        self.lost += lost(report);
+        self.duplicated += report.count("duplicate");
+        self.reordered += reordered;
+        let failing = report.counts.values().filter(|(_, fails)| *fails);
+        let all: u64 = failing.map(|(count, _)| *count).sum();
+        let known = lost(report) + report.count("duplicate") + reordered;
+        self.other_anomalies += all.saturating_sub(known);
     }
 
     /// Adds what happened to the disks of one cluster.
@@ -76,7 +82,7 @@ impl Tally {
             .set("lost", self.lost)
             .set("duplicated", self.duplicated)
             .set("reordered", self.reordered)
-            .set("foreign", self.foreign)
+            .set("other_anomalies", self.other_anomalies)
             .set("power_cuts", self.disks.power_cuts)
             .set("bytes_destroyed", self.disks.bytes_lost)
             .set("name_changes_destroyed", self.disks.name_changes_lost)
@@ -92,6 +98,11 @@ impl Tally {
         }
         figures
     }
+}
+
+/// Acknowledged records that are not there.
+pub(super) fn lost(report: &Report) -> u64 {
+    report.count("lost-write") + report.count("unseen")
 }
 
 fn millis(time: Duration) -> u64 {
