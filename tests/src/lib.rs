@@ -2,7 +2,9 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod faultfs;
 pub mod mutants;
+pub mod powercut;
 pub mod processes;
 pub mod replacement;
 pub mod simulation;
