@@ -2,5 +2,6 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod fuzzing;
 pub mod processes;
 pub mod simulation;

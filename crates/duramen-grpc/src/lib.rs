@@ -6,6 +6,8 @@ mod admin;
 mod discovery;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod produce;
 mod serve;

@@ -10,7 +10,7 @@
 //! must not start under its old identity. Zeros beyond that place were never acknowledged; what
 //! follows them is cut.
 
-mod format;
+pub(crate) mod format;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -254,7 +254,7 @@ impl State {
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
+pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
     let durable = records().map(|record| record.durable).max().unwrap_or(0);
     let mut live = Votes::new();
@@ -274,7 +274,7 @@ fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
 }
 
 /// Reads the whole file, record by record.
-fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
+pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;

@@ -6,6 +6,8 @@ mod connect;
 mod context;
 mod direct;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod logging;
 mod nodes;
