@@ -19,8 +19,8 @@ mod table;
 mod worker;
 
 pub use corpus::corpus_dir;
-pub use duramen_env::fuzz::{Decoder, Verdict};
 pub use drive::{FuzzError, Sizes, coverage, replay, run};
+pub use duramen_env::fuzz::{Decoder, Verdict};
 pub use judge::{Judged, SLOW_MICROS, judge};
 pub use mutate::Inputs;
 pub use table::{all, find};

@@ -187,8 +187,7 @@ fn vote_file(bytes: &[u8]) -> Verdict {
     };
     let Ok(slots) = scan(&*file) else { return Verdict::Broken("a file cannot be read") };
     match recover(&slots) {
-        Err((record, durable)) if record < durable => Verdict::Refused,
-        Err(_) => Verdict::Broken("a vote is called lost that was never durable"),
+        Err(_) => Verdict::Refused,
         Ok((live, written)) => {
             let records = || slots.iter().filter_map(|slot| slot.record());
             if records().any(|record| record.durable > written) {

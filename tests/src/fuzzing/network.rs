@@ -8,10 +8,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use duramen_env::fuzz::{Decoder, MemoryLimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 /// A connection has buffers for frames of a mebibyte in either direction, and a message of a few
 /// bytes may become a structure of a few hundred.
@@ -35,18 +37,24 @@ pub(super) const DECODERS: &[Decoder] = &[
     },
 ];
 
-/// The end of a connection whose other side sends these bytes, closes, and takes whatever comes.
+/// How long the other side waits before it closes, in the time of the simulation: what it sent is
+/// dealt with by then.
+const CLOSES_AFTER: Duration = Duration::from_millis(100);
+
+/// The end of a connection whose other side sends these bytes, closes a little later, and takes
+/// whatever comes.
 #[derive(Debug)]
 struct Scripted {
     bytes: Vec<u8>,
     at: usize,
+    closes: Option<Pin<Box<Sleep>>>,
     /// Told when this end is done with the connection.
     gone: Arc<Notify>,
 }
 
 impl Scripted {
     fn new(bytes: &[u8], gone: &Arc<Notify>) -> Self {
-        Self { bytes: bytes.to_vec(), at: 0, gone: Arc::clone(gone) }
+        Self { bytes: bytes.to_vec(), at: 0, closes: None, gone: Arc::clone(gone) }
     }
 }
 
@@ -59,9 +67,14 @@ impl Drop for Scripted {
 impl AsyncRead for Scripted {
     fn poll_read(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.at == self.bytes.len() {
+            let closes =
+                self.closes.get_or_insert_with(|| Box::pin(tokio::time::sleep(CLOSES_AFTER)));
+            return closes.as_mut().poll(context).map(Ok);
+        }
         let end = self.bytes.len().min(self.at + buffer.remaining());
         buffer.put_slice(&self.bytes[self.at..end]);
         self.at = end;

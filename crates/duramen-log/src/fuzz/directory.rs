@@ -21,7 +21,7 @@ use duramen_types::{LogIndex, NodeId, Offset, Term, Timestamp};
 use super::identity;
 use crate::{
     FRAME_OVERHEAD_BYTES, FrameKind, Log, LogError, LogIdentity, LogOptions, NewFrame, OpenError,
-    meta, verify_dir,
+    Recovery, meta, verify_dir,
 };
 
 const DIR: &str = "/log";
@@ -73,9 +73,9 @@ fn disk_of(bytes: &[u8]) -> io::Result<Arc<dyn Disk>> {
     Ok(Arc::new(disk))
 }
 
-fn open(disk: &Arc<dyn Disk>, identity: LogIdentity) -> Result<Arc<Log>, OpenError> {
+fn open(disk: &Arc<dyn Disk>, identity: LogIdentity) -> Result<(Arc<Log>, Recovery), OpenError> {
     let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
-    Log::open(disk, &random, Path::new(DIR), identity, options()).map(|(log, _)| log)
+    Log::open(disk, &random, Path::new(DIR), identity, options())
 }
 
 /// What a log tells its readers: its ends, and the chain hash or the fault of each index.
@@ -112,28 +112,49 @@ impl Told {
     }
 }
 
-/// Opens the directory twice, reads all of it, looks for offsets and times, and goes on writing.
+/// Opens the directory, reads all of it, looks for offsets and times, and goes on writing.
 pub(super) fn recover(bytes: &[u8]) -> Verdict {
     let Ok(disk) = disk_of(bytes) else { return Verdict::Refused };
     drop(verify_dir(&disk, Path::new(DIR), &mut |_| {}));
     let whose = meta::peek(disk.as_ref(), Path::new(DIR)).map_or(identity(), |meta| meta.identity);
-    let Ok(log) = open(&disk, whose) else { return Verdict::Refused };
-    let told = match Told::by(&log) {
-        Ok(told) => told,
-        Err(what) => return Verdict::Broken(what),
-    };
+    if open(&disk, whose).is_err() {
+        return Verdict::Refused;
+    }
+    match reopen(&disk, whose) {
+        Ok(()) => Verdict::Accepted,
+        Err(what) => Verdict::Broken(what),
+    }
+}
+
+/// What must hold of a log that has opened once.
+fn reopen(disk: &Arc<dyn Disk>, whose: LogIdentity) -> Result<(), &'static str> {
+    const AGAIN: &str = "it opens once and not again";
+    let (log, second) = open(disk, whose).map_err(|_| AGAIN)?;
+    let ends = |log: &Log| (log.start(), log.end_index(), log.end_offset(), log.chain_at_end());
+    let before = ends(&log);
     drop(log);
-    let Ok(log) = open(&disk, whose) else { return Verdict::Broken("it opens once and not again") };
-    if Told::by(&log).as_ref() != Ok(&told) {
-        return Verdict::Broken("recovering twice is not recovering once");
+    let (log, third) = open(disk, whose).map_err(|_| AGAIN)?;
+    // The first open may have cut a torn tail; from then on all of them find the same.
+    if third != second || ends(&log) != before {
+        return Err("recovering twice is not recovering once");
+    }
+    let told = Told::by(&log)?;
+    drop(log);
+    let (log, _) = open(disk, whose).map_err(|_| AGAIN)?;
+    // Segments with an index are not scanned, so that reading may find damage; it must not lose
+    // or change anything else.
+    let changed = |(index, chain): (&LogIndex, &Option<u64>)| {
+        chain.is_some() && told.frames.get(index).is_some_and(|before| before != chain)
+    };
+    if Told::by(&log)?.frames.iter().any(changed) {
+        return Err("a frame has changed or has come back");
     }
     seek(&log, &told);
     go_on(&log);
-    if verify_dir(&disk, Path::new(DIR), &mut |_| {}).is_ok() {
-        Verdict::Accepted
-    } else {
-        Verdict::Broken("a log that was opened cannot be verified")
-    }
+    drop(log);
+    verify_dir(disk, Path::new(DIR), &mut |_| {})
+        .map(drop)
+        .map_err(|_| "a log that was opened cannot be verified")
 }
 
 /// Every way of looking for a place; any answer is fine that is one.
