@@ -4,4 +4,5 @@
 pub mod campaign;
 pub mod fuzzing;
 pub mod processes;
+pub mod replacement;
 pub mod simulation;

@@ -5,6 +5,8 @@
 //! larger.
 //! `DURAMEN_PROGRAM` names another program to test, such as a release build.
 
+#[path = "cluster/anew.rs"]
+mod anew;
 #[path = "cluster/command_line.rs"]
 mod command_line;
 #[path = "cluster/damage.rs"]
@@ -15,6 +17,8 @@ mod deployment;
 mod failover;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/moves.rs"]
+mod moves;
 #[path = "cluster/requests.rs"]
 mod requests;
 #[path = "cluster/retention.rs"]

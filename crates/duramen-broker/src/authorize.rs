@@ -29,6 +29,8 @@ pub enum Operation {
     Alter,
     /// Delete a topic.
     Delete,
+    /// Move the topic's replicas between nodes.
+    Move,
     /// See the cluster.
     DescribeCluster,
 }
@@ -44,6 +46,7 @@ impl Operation {
             Self::Create => "create the topic",
             Self::Alter => "alter the topic",
             Self::Delete => "delete the topic",
+            Self::Move => "move replicas of the topic",
             Self::DescribeCluster => "describe the cluster",
         }
     }

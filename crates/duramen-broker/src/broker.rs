@@ -21,6 +21,7 @@ use crate::error::BrokerError;
 use crate::identity::{Founder, IdentityError, Phase};
 use crate::member::Member;
 use crate::metadata::{MetadataCopy, MetadataWriter};
+use crate::quarantine;
 use crate::shared_identity::SharedIdentity;
 
 /// What a node is started with.
@@ -246,8 +247,22 @@ impl Broker {
         Ok(cluster)
     }
 
-    /// Opens the node's part of the cluster: its votes and its replica of the metadata.
+    /// Becomes a member; with damaged files, one that joins anew.
     async fn become_member(self: &Arc<Self>, cluster: ClusterId) -> Result<Arc<Member>, NodeError> {
+        loop {
+            let error = match self.open_member(cluster).await {
+                Ok(member) => return Ok(member),
+                Err(error) => error,
+            };
+            let place = (self.options.dir.as_path(), self.options.peer_address.as_str());
+            if !quarantine::begin_anew(&self.env, place, &self.identity, &error)? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Opens the node's part of the cluster: its votes and its replica of the metadata.
+    async fn open_member(self: &Arc<Self>, cluster: ClusterId) -> Result<Arc<Member>, NodeError> {
         let identity = self.identity.get();
         let local = LocalNode {
             cluster,
@@ -275,7 +290,13 @@ impl Broker {
             log: crate::member::metadata_log(),
             machine: Some(copy.machine(self.fail_stop.clone())),
         };
-        let metadata_group = host.open_group(spec).await.map_err(NodeError::Metadata)?;
+        let metadata_group = match host.open_group(spec).await {
+            Ok(group) => group,
+            Err(error) => {
+                host.shutdown().await;
+                return Err(NodeError::Metadata(error));
+            }
+        };
         if let Phase::Forming { first: true, founders, .. } = identity.phase() {
             let voters = founders.iter().map(|founder| ReplicaId::new(founder.incarnation));
             // Refused if an earlier try had worked: the group is founded either way.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use duramen_metadata::{Node, PlanError, Refusal};
+use duramen_metadata::{Node, PlanError, Refusal, ReplaceError};
 use duramen_raft::ProposeError;
 use duramen_record::BatchError;
 use duramen_types::{Offset, PartitionId, ProducerEpoch, Sequence, Term, TopicId};
@@ -152,6 +152,9 @@ pub enum BrokerError {
     /// The topic request breaks a rule.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The move of a replica breaks a rule.
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
     /// The metadata group refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -163,6 +166,17 @@ pub enum BrokerError {
         /// For what.
         what: &'static str,
     },
+}
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn led_by(leader: &Option<Box<Node>>) -> String {
@@ -196,6 +210,7 @@ impl BrokerError {
             | Self::Batch(_)
             | Self::TooLarge { .. }
             | Self::Plan(_)
+            | Self::Replace(_)
             | Self::Refused(_)
             | Self::Denied { .. } => ErrorKind::Invalid,
         }

@@ -234,7 +234,7 @@ impl Reader {
     fn storage(&self, error: &LogError) -> BrokerError {
         let reason = error.to_string();
         if error.kind() == duramen_log::ErrorKind::Corrupt {
-            self.member.take_out(self.id, reason.clone());
+            self.member.take_out(self.id, self.handle.group.replica(), reason.clone());
             return BrokerError::CorruptReplica { reason };
         }
         BrokerError::Storage { reason }

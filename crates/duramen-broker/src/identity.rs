@@ -5,8 +5,9 @@
 //!  (nothing) ─────────▶ empty ──┬──▶ forming ──▶ member
 //!                               └──▶ joining ──▶ member
 //! ```
-//! An incarnation is drawn at first use and never again: a directory that was wiped is a new
-//! incarnation, and can never vote or acknowledge as the old one.
+//! An incarnation is drawn at first use: a directory that was wiped is a new incarnation, and can
+//! never vote or acknowledge as the old one. A member whose metadata or votes are damaged draws
+//! another one, and is joining again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -121,6 +122,11 @@ pub(crate) struct Identity {
     phase: Phase,
 }
 
+/// Below 2^63, so that it is the same number everywhere.
+fn draw_incarnation(random: &dyn Random) -> u64 {
+    (random.next_u64() >> 1).max(1)
+}
+
 impl Identity {
     /// Reads the identity of a directory, or makes a new one in an empty directory. Durable when
     /// this returns.
@@ -146,7 +152,7 @@ impl Identity {
                     return Err(IdentityError::Lost { dir: dir.to_owned() });
                 }
             }
-            let incarnation = (random.next_u64() >> 1).max(1);
+            let incarnation = draw_incarnation(random);
             let identity =
                 Self { format: FORMAT, node: node.get(), incarnation, phase: Phase::Empty };
             identity.save(disk, dir)?;
@@ -220,6 +226,37 @@ impl Identity {
         next.save(disk, dir)?;
         *self = next;
         Ok(())
+    }
+
+    /// Begins anew as a joiner of the same cluster, under an incarnation that was never used.
+    /// Durable when this returns.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`]; the identity is unchanged then.
+    pub(crate) fn begin_anew(
+        &mut self,
+        disk: &dyn Disk,
+        random: &dyn Random,
+        dir: &Path,
+    ) -> Result<(), IdentityError> {
+        let (Phase::Joining { cluster, founders } | Phase::Member { cluster, founders }) =
+            self.phase.clone()
+        else {
+            return Ok(());
+        };
+        let phase = Phase::Joining { cluster, founders };
+        let next = Self { incarnation: draw_incarnation(random), phase, ..self.clone() };
+        next.save(disk, dir)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Writes a copy for people into another directory.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub(crate) fn copy_to(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        self.save(disk, dir)
     }
 
     fn save(&self, disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {

@@ -88,6 +88,25 @@ pub const VOTERS_INTERVAL: Duration = Duration::from_millis(500);
 /// Voters of the metadata group at most; all other nodes are learners.
 pub const METADATA_VOTERS_MAX: usize = 5;
 
+/// How often the leader of a partition looks at the replacement of one of its replicas.
+pub const REPLACE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long one step of a replacement may take before it is looked at again.
+pub const REPLACE_STEP: Duration = Duration::from_secs(10);
+
+/// Replacements that a node takes further at the same time.
+pub const REPLACED_IN_PARALLEL: usize = 16;
+
+/// Entries that a new replica may be behind to be made a voter: about what is in flight.
+pub const PROMOTE_LAG_MAX: u64 = 64;
+
+/// How long it may not have answered then: a few heartbeats.
+pub const PROMOTE_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a replica that was caught up is waited for when it is to vote; then the voters change
+/// without it, so that another one can take its place.
+pub const PROMOTE_WAIT: Duration = Duration::from_secs(60);
+
 /// Producer ids taken from the metadata group at a time.
 pub const PRODUCER_BLOCK: u64 = 1_000;
 

@@ -4,6 +4,8 @@ mod disk;
 mod join;
 mod peers;
 mod reconcile;
+mod repair;
+mod replace;
 mod retention;
 mod scrub;
 mod voters;
@@ -13,11 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use duramen_env::Env;
+use duramen_env::planted::{Planted, is_planted};
 use duramen_log::LogOptions;
 use duramen_metadata::{Node, Topic, TopicConfig};
 use duramen_raft::{GroupId, RaftHost};
-use duramen_types::{NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
-use tokio::sync::Notify;
+use duramen_types::{MetadataIndex, NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
+use tokio::sync::{Notify, watch};
 use tonic::service::Routes;
 
 use crate::broker::{Broker, NodeError, StartOptions};
@@ -50,7 +53,11 @@ pub(crate) struct Member {
     pub(crate) producer_ids: ProducerIds,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionHandle>>>,
     /// Replicas that take no part, and why.
-    problems: RwLock<BTreeMap<TopicPartition, String>>,
+    problems: RwLock<BTreeMap<(TopicPartition, ReplicaId), String>>,
+    /// What the metadata said when files of replaced replicas were last looked for.
+    swept: watch::Sender<MetadataIndex>,
+    /// The copy of the metadata has everything that earlier lives of this node did.
+    is_fresh: AtomicBool,
     registered: AtomicBool,
     /// A replica was found damaged while it was open.
     damage: Notify,
@@ -77,6 +84,8 @@ impl Member {
             options,
             partitions: RwLock::new(BTreeMap::new()),
             problems: RwLock::new(BTreeMap::new()),
+            swept: watch::Sender::new(MetadataIndex::ZERO),
+            is_fresh: AtomicBool::new(false),
             registered: AtomicBool::new(false),
             damage: Notify::new(),
         })
@@ -116,6 +125,7 @@ impl Member {
             biased;
             failed = join::run(self, broker) => failed,
             () = reconcile::run(self) => Ok(()),
+            () = replace::run(self) => Ok(()),
             () = retention::run(self) => Ok(()),
             () = scrub::run(self) => Ok(()),
             () = disk::run(self) => Ok(()),
@@ -168,15 +178,31 @@ impl Member {
         partitions.iter().map(|(id, handle)| (*id, Arc::clone(handle))).collect()
     }
 
+    /// What is wrong with this node's replica of a partition, and what can be done.
     pub(crate) fn problem(&self, id: TopicPartition) -> Option<String> {
-        self.problems.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        let reason = {
+            let problems = self.problems.read().unwrap_or_else(PoisonError::into_inner);
+            let first = (id, ReplicaId::ZERO);
+            let last = (id, ReplicaId::new(u64::MAX));
+            problems.range(first..=last).next().map(|(_, reason)| reason.clone())
+        }?;
+        let way_out = repair::way_out(&self.metadata().state(), id);
+        Some(format!("{reason}; {way_out}"))
+    }
+
+    pub(crate) fn is_out(&self, id: TopicPartition, replica: ReplicaId) -> bool {
+        let problems = self.problems.read().unwrap_or_else(PoisonError::into_inner);
+        problems.contains_key(&(id, replica))
     }
 
     /// Notes that a replica is damaged: it takes no part from now on.
-    pub(crate) fn take_out(&self, id: TopicPartition, problem: String) {
+    pub(crate) fn take_out(&self, id: TopicPartition, replica: ReplicaId, problem: String) {
+        if is_planted(Planted::VoteWhenDamaged) {
+            return;
+        }
         let mut problems = self.problems.write().unwrap_or_else(PoisonError::into_inner);
-        if problems.insert(id, problem.clone()).as_ref() != Some(&problem) {
-            tracing::error!(partition = %id, problem, "a replica takes no part");
+        if problems.insert((id, replica), problem.clone()).as_ref() != Some(&problem) {
+            tracing::error!(partition = %id, %replica, problem, "a replica takes no part");
         }
         drop(problems);
         self.damage.notify_one();
@@ -201,14 +227,20 @@ impl Member {
         }
         let status = handle.group.status();
         let leader = status.leader.filter(|_| !status.is_leader);
-        let Some(leader) = leader else { return Err(BrokerError::NoLeader) };
+        let Some(leader) = leader else {
+            // The one that is to take a damaged one's place waits for a majority in vain.
+            return Err(match self.problem(found.id) {
+                Some(reason) if !status.is_leader => BrokerError::CorruptReplica { reason },
+                _ => BrokerError::NoLeader,
+            });
+        };
         let node = self.node_of_replica(found, leader).map(Box::new);
         Err(BrokerError::NotLeader { leader: node, leader_epoch: status.term })
     }
 
     fn node_of_replica(&self, found: &Found, replica: ReplicaId) -> Option<Node> {
         let partition = found.topic.partition(found.id.partition)?;
-        let node = partition.replicas.iter().find(|held| held.id == replica)?.node;
+        let node = partition.member(replica)?.node;
         self.metadata().state().node(node).cloned()
     }
 
@@ -216,9 +248,10 @@ impl Member {
     fn elsewhere(&self, found: &Found) -> Option<BrokerError> {
         let own = self.host.local().node;
         let partition = found.topic.partition(found.id.partition)?;
-        let others = partition.replicas.iter().filter(|replica| replica.node != own);
-        let mut nodes = others.map(|replica| replica.node);
-        let node = nodes.clone().find(|node| self.host.is_node_up(*node)).or(nodes.next())?;
+        let others = partition.members().filter(|replica| replica.node != own);
+        let nodes: Vec<_> = others.map(|replica| replica.node).collect();
+        let up = nodes.iter().find(|node| self.host.is_node_up(**node));
+        let node = *up.or(nodes.first())?;
         let leader = self.metadata().state().node(node).cloned().map(Box::new);
         Some(BrokerError::NotLeader { leader, leader_epoch: duramen_types::Term::ZERO })
     }

@@ -28,6 +28,20 @@ pub const DISK_FREE_BYTES: &str = "duramen_disk_free_bytes";
 /// Replicas that take no part because they are lost or damaged.
 pub const REPLICAS_OUT: &str = "duramen_replicas_out";
 
+/// Replicas of partitions led here that are being replaced.
+pub const REPLACEMENTS: &str = "duramen_replacements";
+/// Replicas replaced under this node's lead.
+pub const REPLACED: &str = "duramen_replicas_replaced_total";
+
+pub(crate) fn replaced() {
+    metrics::counter!(REPLACED).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is far away")]
+pub(crate) fn replacements(count: usize) {
+    metrics::gauge!(REPLACEMENTS).set(count as f64);
+}
+
 pub(crate) fn produced(bytes: usize, records: u32, took: Duration) {
     metrics::counter!(PRODUCE_BYTES).increment(bytes as u64);
     metrics::counter!(PRODUCE_RECORDS).increment(u64::from(records));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use duramen_env::Disk;
+use duramen_env::{Disk, Random};
 use duramen_types::NodeId;
 
 use crate::error::BrokerError;
@@ -35,6 +35,11 @@ impl SharedIdentity {
     /// Moves on to a phase. Durable when this returns.
     pub(crate) fn enter(&self, phase: Phase) -> Result<(), IdentityError> {
         self.lock().enter(&*self.disk, &self.dir, phase)
+    }
+
+    /// Begins anew as a joiner, under another incarnation. Durable when this returns.
+    pub(crate) fn begin_anew(&self, random: &dyn Random) -> Result<(), IdentityError> {
+        self.lock().begin_anew(&*self.disk, random, &self.dir)
     }
 
     fn lock(&self) -> MutexGuard<'_, Identity> {

@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::error::BrokerError;
 use crate::limits;
 use crate::member::{Found, Member};
+use crate::moves::ReplacementDescription;
 
 /// A topic as it stands.
 #[derive(Clone, Debug)]
@@ -45,6 +46,10 @@ pub struct PartitionDescription {
     pub in_sync: Vec<NodeId>,
     /// First offset kept and high watermark of this node's replica, if it has one.
     pub offsets: Option<(Offset, Offset)>,
+    /// The replacement of one of its replicas, if there is one.
+    pub replacement: Option<ReplacementDescription>,
+    /// What is wrong with this node's replica, if it takes no part.
+    pub problem: Option<String>,
 }
 
 /// One configuration key of a topic.
@@ -183,7 +188,7 @@ impl Broker {
     }
 }
 
-fn refused(outcome: Outcome) -> BrokerError {
+pub(crate) fn refused(outcome: Outcome) -> BrokerError {
     match outcome {
         Outcome::Refused(refusal) => refusal.into(),
         other => BrokerError::MetadataUnavailable { reason: format!("answered {other:?}") },
@@ -208,7 +213,7 @@ async fn wait_formed(member: &Member, topic: TopicId, created: MetadataIndex) ->
     }
 }
 
-fn describe(member: &Member, topic: &Arc<Topic>) -> TopicDescription {
+pub(crate) fn describe(member: &Member, topic: &Arc<Topic>) -> TopicDescription {
     let partitions = topic.partitions().map(|(id, partition)| {
         let found = Found {
             topic: Arc::clone(topic),
@@ -223,6 +228,8 @@ fn describe(member: &Member, topic: &Arc<Topic>) -> TopicDescription {
                 let progress = *handle.group.progress().borrow();
                 (progress.log_start_offset, progress.high_watermark)
             }),
+            replacement: ReplacementDescription::of(member, &found),
+            problem: member.problem(found.id),
         }
     });
     let config = ConfigKey::ALL.iter().map(|key| ConfigValue {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use duramen_proto::v1::{self, ErrorCode};
+use duramen_proto::v1::{self, ErrorCode, ReplacementState};
 use duramen_types::{ClusterId, NodeId, Offset, PartitionId, Term, TopicId};
 
 use crate::cluster::Cluster;
@@ -84,6 +84,36 @@ pub struct PartitionDescription {
     pub log_start_offset: Option<Offset>,
     /// One past the last record that can be read, if the answering node holds the partition.
     pub high_watermark: Option<Offset>,
+    /// The replacement of one of its replicas, if there is one.
+    pub replacement: Option<ReplacementDescription>,
+    /// What is wrong with the answering node's replica, if it takes no part.
+    pub problem: Option<String>,
+}
+
+/// A replica that is to take another one's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplacementDescription {
+    /// The node of the replica that goes.
+    pub from: NodeId,
+    /// The node of the one that comes; the same one where a lost or damaged replica is replaced.
+    pub to: NodeId,
+    /// How far it is.
+    pub state: ReplacementState,
+    /// Log entries that the new one lacks, if the leader answered and knows.
+    pub lag_entries: Option<u64>,
+}
+
+/// A move of a replica between nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaMove {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The node that has the replica.
+    pub from: NodeId,
+    /// The node that is to have it; it must have none of the partition.
+    pub to: NodeId,
 }
 
 /// One configuration key of a topic.
@@ -263,6 +293,61 @@ impl Admin {
         }
     }
 
+    /// Begins to move a replica to another node. The move goes on by itself, whoever fails
+    /// meanwhile: [`Admin::describe_topic`] says how far it is. Begun already is fine.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; [`ClientError::Refused`] with `INVALID_REQUEST` if the one
+    /// node has no replica, the other has one, or another replica is being replaced.
+    pub async fn move_replica(&self, to: &ReplicaMove) -> Result<TopicDescription, ClientError> {
+        self.start_move(to, false).await
+    }
+
+    /// Gives a move up: the new replica goes. Refused once the new replica may vote.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`]; [`ClientError::Refused`] with `INVALID_REQUEST`.
+    pub async fn cancel_move(&self, to: &ReplicaMove) -> Result<TopicDescription, ClientError> {
+        self.start_move(to, true).await
+    }
+
+    async fn start_move(
+        &self,
+        replica: &ReplicaMove,
+        cancel: bool,
+    ) -> Result<TopicDescription, ClientError> {
+        let request = v1::MoveReplicaRequest {
+            topic: replica.topic.clone(),
+            partition: replica.partition.get(),
+            from: replica.from.get(),
+            to: replica.to.get(),
+            cancel,
+        };
+        let mut attempts = Attempts::new("move the replica", self.cluster.options.request_timeout);
+        let result = self
+            .cluster
+            .call_any_counted(&mut attempts, |node| {
+                let request = request.clone();
+                async move { node.admin().move_replica(request).await }
+            })
+            .await;
+        match result {
+            // An earlier attempt has done it: there is nothing left to do or to give up.
+            Err(error)
+                if error.code() == Some(ErrorCode::InvalidRequest) && attempts.maybe_done() =>
+            {
+                let found = self.describe_topic(&replica.topic).await?;
+                let partition = found.partitions.iter().find(|p| p.id == replica.partition);
+                let is_done = partition.is_some_and(|partition| {
+                    let holder = if cancel { replica.from } else { replica.to };
+                    partition.replacement.is_none() && partition.replicas.contains(&holder)
+                });
+                if is_done { Ok(found) } else { Err(error) }
+            }
+            result => self.topic_reply(result.map_err(|error| named(&replica.topic, error))?),
+        }
+    }
+
     /// All topics, in the order of their names.
     ///
     /// # Errors
@@ -361,6 +446,8 @@ pub(crate) fn describe(topic: v1::Topic) -> Result<TopicDescription, ClientError
         in_sync: nodes(partition.in_sync),
         log_start_offset: partition.log_start_offset.map(Offset::new),
         high_watermark: partition.high_watermark.map(Offset::new),
+        replacement: partition.replacement.map(ReplacementDescription::from),
+        problem: Some(partition.problem).filter(|problem| !problem.is_empty()),
     });
     let config = topic.config.into_iter().map(|entry| ConfigEntry {
         name: entry.name,
@@ -375,6 +462,17 @@ pub(crate) fn describe(topic: v1::Topic) -> Result<TopicDescription, ClientError
         partitions: partitions.collect(),
         config: config.collect(),
     })
+}
+
+impl From<v1::Replacement> for ReplacementDescription {
+    fn from(told: v1::Replacement) -> Self {
+        Self {
+            from: NodeId::new(told.from),
+            to: NodeId::new(told.to),
+            state: told.state(),
+            lag_entries: told.lag_entries,
+        }
+    }
 }
 
 pub(crate) fn describe_node(node: v1::ClusterNode) -> NodeDescription {

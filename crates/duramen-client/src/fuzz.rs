@@ -174,6 +174,8 @@ fn topic_answer() -> v1::Topic {
         log_start_offset: Some(0),
         high_watermark: Some(7),
         in_sync: vec![1],
+        replacement: Some(v1::Replacement { from: 1, to: 2, ..v1::Replacement::default() }),
+        ..v1::Partition::default()
     };
     v1::Topic {
         name: "t".into(),

@@ -56,13 +56,13 @@ mod fake;
 
 pub use admin::{
     Admin, ClusterDescription, ConfigEntry, NewTopic, NodeDescription, PartitionDescription,
-    TopicDescription,
+    ReplacementDescription, ReplicaMove, TopicDescription,
 };
 pub use client::Client;
 pub use consumer::{
     Consumer, ConsumerBatch, ConsumerOptions, ConsumerRecord, ConsumerRecords, End, OutOfRange,
 };
-pub use duramen_proto::v1::ErrorCode;
+pub use duramen_proto::v1::{ErrorCode, ReplacementState};
 pub use duramen_record::Compression;
 pub use duramen_types::{ClusterId, NodeId, Offset, PartitionId, Term, Timestamp, TopicId};
 pub use error::{ClientError, ErrorKind};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use duramen_broker::{Broker, BrokerError};
+use duramen_broker::{Broker, BrokerError, MoveRequest};
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_server::AdminService;
-use duramen_types::MetadataIndex;
+use duramen_types::{MetadataIndex, NodeId, PartitionId};
 use tonic::{Request, Response, Status};
 
 use crate::error::status;
@@ -86,6 +86,22 @@ impl AdminService for AdminApi {
         let index = MetadataIndex::new(request.metadata_index);
         let described = self.broker.describe_topic(&caller(), &request.name, index).await;
         answered(described.map(|(topic, index)| translate::topic_reply(topic, index)))
+    }
+
+    async fn move_replica(
+        &self,
+        request: Request<v1::MoveReplicaRequest>,
+    ) -> Result<Response<v1::TopicReply>, Status> {
+        let request = request.into_inner();
+        let request = MoveRequest {
+            topic: request.topic,
+            partition: PartitionId::new(request.partition),
+            from: NodeId::new(request.from),
+            to: NodeId::new(request.to),
+            cancel: request.cancel,
+        };
+        let moved = self.broker.move_replica(&caller(), &request).await;
+        answered(moved.map(|(topic, index)| translate::topic_reply(topic, index)))
     }
 
     async fn describe_cluster(

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use duramen_broker::BrokerError;
-use duramen_metadata::{Node, PlanError, Refusal};
+use duramen_metadata::{Node, PlanError, Refusal, ReplaceError};
 use duramen_proto::v1;
 use duramen_proto::v1::ErrorCode;
 use duramen_record::BatchError;
@@ -88,6 +88,7 @@ fn code(error: &BrokerError) -> ErrorCode {
         BrokerError::CorruptReplica { .. } => ErrorCode::CorruptReplica,
         BrokerError::Storage { .. } => ErrorCode::Storage,
         BrokerError::Plan(plan) => plan_code(plan),
+        BrokerError::Replace(replace) => replace_code(replace),
         BrokerError::Refused(refusal) => refusal_code(refusal),
         BrokerError::Denied { .. } => ErrorCode::Denied,
     }
@@ -108,19 +109,36 @@ const fn plan_code(error: &PlanError) -> ErrorCode {
     }
 }
 
+const fn replace_code(error: &ReplaceError) -> ErrorCode {
+    match error {
+        ReplaceError::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+        ReplaceError::NoReplica { .. }
+        | ReplaceError::HasReplica { .. }
+        | ReplaceError::UnknownNode { .. }
+        | ReplaceError::UnderWay { .. }
+        | ReplaceError::NoMove { .. } => ErrorCode::InvalidRequest,
+    }
+}
+
 const fn refusal_code(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::TopicExists { .. } => ErrorCode::TopicExists,
         Refusal::UnknownTopic => ErrorCode::UnknownTopic,
         Refusal::TopicReplaced { .. } => ErrorCode::UnknownTopicId,
-        Refusal::NotFormed | Refusal::UnknownNode { .. } => ErrorCode::Unavailable,
+        Refusal::NotFormed | Refusal::UnknownNode { .. } | Refusal::ReplacementUnderWay { .. } => {
+            ErrorCode::Unavailable
+        }
         Refusal::AlreadyFormed { .. }
         | Refusal::InvalidNode
         | Refusal::IncarnationInUse { .. }
         | Refusal::IncarnationRetired
         | Refusal::TopicIdUsed
         | Refusal::BadPlacement { .. }
-        | Refusal::ProducersExhausted => ErrorCode::InvalidRequest,
+        | Refusal::ProducersExhausted
+        | Refusal::UnknownReplica { .. }
+        | Refusal::BadReplacement
+        | Refusal::NoReplacement
+        | Refusal::ReplacementPromoting => ErrorCode::InvalidRequest,
     }
 }
 

@@ -36,6 +36,7 @@ const REQUESTS: &[Request] = &[
     Request { run: create_topic, seed: create_topic_request },
     Request { run: alter_topic, seed: alter_topic_request },
     Request { run: delete_topic, seed: delete_topic_request },
+    Request { run: plain::<v1::MoveReplicaRequest>, seed: || vec![10, 1, b't', 24, 1, 32, 2] },
     Request { run: plain::<v1::ListTopicsRequest>, seed: || vec![8, 1] },
     Request { run: plain::<v1::DescribeTopicRequest>, seed: || vec![10, 1, b't', 16, 1] },
     Request { run: plain::<v1::DescribeClusterRequest>, seed: || vec![8, 1] },

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use duramen_broker::{
     BrokerError, ClusterDescription, ListedOffset, PlainRecord, Position, ProducePayload, Produced,
-    TopicDescription,
+    ReplacementDescription, ReplacementState, TopicDescription,
 };
 use duramen_metadata::TopicRequest;
 use duramen_proto::v1;
@@ -155,6 +155,8 @@ pub(crate) fn topic(topic: TopicDescription) -> v1::Topic {
         log_start_offset: partition.offsets.map(|(start, _)| start.get()),
         high_watermark: partition.offsets.map(|(_, high_watermark)| high_watermark.get()),
         in_sync: partition.in_sync.into_iter().map(NodeId::get).collect(),
+        replacement: partition.replacement.map(replacement),
+        problem: partition.problem.unwrap_or_default(),
     });
     let config = topic.config.into_iter().map(|value| v1::ConfigEntry {
         name: value.name.to_owned(),
@@ -168,6 +170,20 @@ pub(crate) fn topic(topic: TopicDescription) -> v1::Topic {
         replication_factor: topic.replication_factor,
         partitions: partitions.collect(),
         config: config.collect(),
+    }
+}
+
+fn replacement(replacement: ReplacementDescription) -> v1::Replacement {
+    let state = match replacement.state {
+        ReplacementState::Creating => v1::ReplacementState::Creating,
+        ReplacementState::CatchingUp => v1::ReplacementState::CatchingUp,
+        ReplacementState::Promoting => v1::ReplacementState::Promoting,
+    };
+    v1::Replacement {
+        from: replacement.from.get(),
+        to: replacement.to.get(),
+        state: state.into(),
+        lag_entries: replacement.lag_entries,
     }
 }
 

@@ -3,7 +3,7 @@
 use duramen_types::{ClusterId, PartitionId, ReplicaId, Timestamp, TopicId};
 
 use crate::config::Settings;
-use crate::topic::{Node, Partition, Topic};
+use crate::topic::{Node, Partition, Replica, Topic};
 
 /// A change of the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub enum Command {
     },
     /// Records that logs and Raft groups were created, once and for all.
     MarkFormed(Vec<FormedMark>),
+    /// Begins to replace a replica.
+    ReplaceReplica(ReplaceReplica),
+    /// Takes a replacement one step further.
+    AdvanceReplacement(AdvanceReplacement),
     /// Takes a block of producer ids.
     AllocateProducers {
         /// How many.
@@ -89,4 +93,47 @@ pub struct FormedMark {
     pub partition: PartitionId,
     /// The replica whose log was created; `None` for the partition's Raft group.
     pub replica: Option<ReplicaId>,
+}
+
+/// The beginning of a replacement: the new replica is created by its node, as a learner first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplaceReplica {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The replica to be replaced.
+    pub old: ReplicaId,
+    /// Where the new one is, and its id, never used before.
+    pub new: Replica,
+    /// The new replica of the replacement that this one supersedes; refused if it is another one.
+    pub instead_of: Option<ReplicaId>,
+}
+
+/// A step of a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdvanceReplacement {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The replica that is replaced.
+    pub old: ReplicaId,
+    /// The new one.
+    pub new: ReplicaId,
+    /// What is to be done.
+    pub step: ReplacementStep,
+}
+
+/// What is to be done with a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplacementStep {
+    /// The new replica is caught up: the voters are about to change, and it cannot be given up any
+    /// more.
+    Promote,
+    /// The voters have changed for good: the new replica takes the old one's place, and the old
+    /// one's files go.
+    Finish,
+    /// The new replica is given up; it never voted.
+    Cancel,
 }

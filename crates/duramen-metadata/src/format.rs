@@ -16,7 +16,7 @@ use duramen_types::{ClusterId, NodeId, ReplicaId, TopicId};
 use crate::config::Settings;
 use crate::error::DecodeError;
 use crate::limits::PARTITIONS_MAX;
-use crate::topic::{Node, Partition, Replica};
+use crate::topic::{Node, Partition, Replacement, Replica};
 
 /// The version of commands, outcomes and snapshots that this crate writes and reads.
 const VERSION: u32 = 1;
@@ -75,34 +75,59 @@ fn decode_settings(settings: Vec<proto::Setting>) -> Settings {
 }
 
 fn encode_partition(partition: &Partition) -> proto::MetadataPartition {
-    let replica = |replica: &Replica| proto::MetadataReplica {
-        node_id: replica.node.get(),
-        replica_id: replica.id.get(),
-        formed: replica.formed,
+    let replacement = |replacement: Replacement| proto::MetadataReplacement {
+        old_replica_id: replacement.old.get(),
+        new_replica: Some(encode_replica(&replacement.new)),
+        promoting: replacement.promoting,
     };
     proto::MetadataPartition {
-        replicas: partition.replicas.iter().map(replica).collect(),
+        replicas: partition.replicas.iter().map(encode_replica).collect(),
         formed: partition.formed,
+        replacement: partition.replacement.map(replacement),
     }
 }
 
-fn decode_partition(partition: proto::MetadataPartition) -> Partition {
-    let replica = |replica: proto::MetadataReplica| Replica {
+fn encode_replica(replica: &Replica) -> proto::MetadataReplica {
+    proto::MetadataReplica {
+        node_id: replica.node.get(),
+        replica_id: replica.id.get(),
+        formed: replica.formed,
+    }
+}
+
+fn decode_replica(replica: &proto::MetadataReplica) -> Replica {
+    Replica {
         node: NodeId::new(replica.node_id),
         id: ReplicaId::new(replica.replica_id),
         formed: replica.formed,
-    };
-    Partition {
-        replicas: partition.replicas.into_iter().map(replica).collect(),
-        formed: partition.formed,
     }
+}
+
+fn decode_partition(partition: proto::MetadataPartition) -> Result<Partition, DecodeError> {
+    let replicas: Vec<_> = partition.replicas.iter().map(decode_replica).collect();
+    let replacement = match partition.replacement {
+        None => None,
+        Some(found) => {
+            let bad = DecodeError::Field { field: "replacement" };
+            let old = ReplicaId::new(found.old_replica_id);
+            let new = decode_replica(found.new_replica.as_ref().ok_or(bad.clone())?);
+            let is_old = |held: &Replica| held.id == old;
+            let clashes =
+                |held: &Replica| held.id == new.id || (held.node == new.node && held.id != old);
+            if !replicas.iter().any(is_old) || replicas.iter().any(clashes) {
+                return Err(bad);
+            }
+            Some(Replacement { old, new, promoting: found.promoting })
+        }
+    };
+    Ok(Partition { replicas, formed: partition.formed, replacement })
 }
 
 fn decode_partitions(
     partitions: Vec<proto::MetadataPartition>,
 ) -> Result<Vec<Partition>, DecodeError> {
     if u32::try_from(partitions.len()).is_ok_and(|count| count <= PARTITIONS_MAX) {
-        Ok(partitions.into_iter().map(decode_partition).collect())
+        partitions.into_iter().map(decode_partition).collect()
     } else {
         Err(DecodeError::Field { field: "partitions" })
     }

@@ -12,6 +12,9 @@ pub const RESERVED_PREFIX: &str = "__duramen";
 /// Ids of deleted topics remembered, so that a node that slept knows what to remove.
 pub const DELETED_TOPICS_MAX: usize = 10_000;
 
+/// Replaced replicas remembered, so that a node that slept knows which files to remove.
+pub const REMOVED_REPLICAS_MAX: usize = 10_000;
+
 /// Replaced incarnations of nodes remembered, so that none of them comes back.
 pub const RETIRED_INCARNATIONS_MAX: usize = 10_000;
 

@@ -37,6 +37,11 @@ pub enum Outcome {
         /// Marks left out because what they mark is not there: their topic was deleted.
         unknown: u32,
     },
+    /// The replacement by this replica stands as it was asked for, now or since an earlier try.
+    ReplacementSet {
+        /// The new replica.
+        replica: ReplicaId,
+    },
     /// The producer ids from `first` on, `count` of them, are the caller's.
     ProducersAllocated {
         /// The first one.
@@ -106,6 +111,27 @@ pub enum Refusal {
     /// There are not that many producer ids left.
     #[error("not enough producer ids are left")]
     ProducersExhausted,
+    /// The replica to be replaced is not there: its topic was deleted, or it was replaced before.
+    #[error("the partition has no replica {replica}")]
+    UnknownReplica {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// Another replica of the partition is being replaced.
+    #[error("a replica of the partition is being replaced already, by replica {replica}")]
+    ReplacementUnderWay {
+        /// The new one.
+        replica: ReplicaId,
+    },
+    /// The new replica's id was used before, or its node has another replica of the partition.
+    #[error("the replacement is not valid: its id was used before or its node has a replica")]
+    BadReplacement,
+    /// The replacement is not there any more: it was given up or superseded.
+    #[error("there is no such replacement")]
+    NoReplacement,
+    /// The new replica may vote already: it cannot be given up.
+    #[error("the new replica is about to vote or does: it cannot be given up any more")]
+    ReplacementPromoting,
 }
 
 impl Refusal {
@@ -113,8 +139,13 @@ impl Refusal {
     #[must_use]
     pub const fn kind(self) -> ErrorKind {
         match self {
-            Self::NotFormed | Self::UnknownNode { .. } => ErrorKind::Retry,
-            Self::IncarnationRetired | Self::TopicReplaced { .. } => ErrorKind::Fenced,
+            Self::NotFormed | Self::UnknownNode { .. } | Self::ReplacementUnderWay { .. } => {
+                ErrorKind::Retry
+            }
+            Self::IncarnationRetired
+            | Self::TopicReplaced { .. }
+            | Self::UnknownReplica { .. }
+            | Self::NoReplacement => ErrorKind::Fenced,
             Self::AlreadyFormed { .. }
             | Self::InvalidNode
             | Self::IncarnationInUse { .. }
@@ -122,7 +153,9 @@ impl Refusal {
             | Self::TopicIdUsed
             | Self::UnknownTopic
             | Self::BadPlacement { .. }
-            | Self::ProducersExhausted => ErrorKind::Invalid,
+            | Self::ProducersExhausted
+            | Self::BadReplacement
+            | Self::ReplacementPromoting => ErrorKind::Invalid,
         }
     }
 }

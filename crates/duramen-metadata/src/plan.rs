@@ -82,7 +82,7 @@ fn draw_partition(nodes: Vec<NodeId>, random: &mut dyn FnMut() -> u64) -> Partit
         }
         replicas.push(Replica { node, id, formed: false });
     }
-    Partition { replicas, formed: false }
+    Partition { replicas, ..Partition::default() }
 }
 
 /// Plans a change of a topic's settings, values in any form.

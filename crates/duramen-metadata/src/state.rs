@@ -1,6 +1,7 @@
 //! The state of the metadata group and the execution of its commands.
 
 mod query;
+mod replace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::topic::{Node, Partition, Topic};
 /// The metadata at one index. Cloning it shares the topics.
 ///
 /// Invariants: `names` and `topics` name the same topics; no two nodes have one incarnation, and
-/// none has a retired one; no topic has the id of a deleted one.
+/// none has a retired one; no topic has the id of a deleted one; a replacement's old replica is one
+/// of its partition's and its new one is not; no replica has the id of a removed one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub(crate) applied: MetadataIndex,
@@ -30,6 +32,7 @@ pub struct State {
     pub(crate) names: BTreeMap<String, TopicId>,
     pub(crate) deleted: Remembered<TopicId>,
     pub(crate) next_producer: u64,
+    pub(crate) removed: Remembered<ReplicaId>,
 }
 
 impl State {
@@ -69,6 +72,8 @@ impl State {
             Command::AlterTopic(change) => self.alter(change),
             Command::DeleteTopic { name, topic } => self.delete(name, *topic),
             Command::MarkFormed(marks) => Ok(self.mark(marks)),
+            Command::ReplaceReplica(replace) => self.replace(replace),
+            Command::AdvanceReplacement(advance) => self.advance_replacement(advance),
             Command::AllocateProducers { count } => self.allocate(*count),
         }
     }
@@ -122,6 +127,7 @@ impl State {
         let mut topic = Topic::from(new.clone());
         for partition in &mut topic.partitions {
             partition.formed = false;
+            partition.replacement = None;
             partition.replicas.iter_mut().for_each(|replica| replica.formed = false);
         }
         self.names.insert(topic.name.clone(), topic.id);
@@ -197,9 +203,11 @@ impl State {
         match mark.replica {
             None => Arc::make_mut(topic).partitions.get_mut(at)?.formed = true,
             Some(id) => {
-                let place = partition.replicas.iter().position(|replica| replica.id == id)?;
+                partition.member(id)?;
                 let partition = Arc::make_mut(topic).partitions.get_mut(at)?;
-                partition.replicas.get_mut(place)?.formed = true;
+                let new = partition.replacement.as_mut().map(|replacement| &mut replacement.new);
+                let mut members = partition.replicas.iter_mut().chain(new);
+                members.find(|replica| replica.id == id)?.formed = true;
             }
         }
         Some(())

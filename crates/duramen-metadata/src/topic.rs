@@ -1,5 +1,7 @@
 //! What the metadata holds: nodes, topics, partitions and their replicas.
 
+use std::collections::BTreeSet;
+
 use duramen_types::{NodeId, PartitionId, ReplicaId, Timestamp, TopicId};
 
 use crate::config::{Settings, TopicConfig};
@@ -34,6 +36,26 @@ pub struct Replica {
     pub formed: bool,
 }
 
+/// A replica that is to take another one's place.
+///
+/// ```text
+///  learner ──Promote──▶ promoting ──Finish──▶ in the old one's place
+///     │
+///     └──Cancel──▶ gone; superseded by another replacement of the same replica
+/// ```
+/// Until it is promoting the Raft group has it as a learner at most, so it can be given up. From
+/// then on the voters change once and for all. No id is ever used again, so a leader that knows an
+/// old state of the metadata cannot undo what a later one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The replica whose place it takes: one of the partition's.
+    pub old: ReplicaId,
+    /// The new one.
+    pub new: Replica,
+    /// It may be a voter of the partition's Raft group.
+    pub promoting: bool,
+}
+
 /// A partition of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partition {
@@ -41,6 +63,8 @@ pub struct Partition {
     pub replicas: Vec<Replica>,
     /// Its Raft group was initialized once, and must never be again.
     pub formed: bool,
+    /// The one of its replicas that is being replaced, if any.
+    pub replacement: Option<Replacement>,
 }
 
 impl Partition {
@@ -48,6 +72,30 @@ impl Partition {
     #[must_use]
     pub fn replica_on(&self, node: NodeId) -> Option<&Replica> {
         self.replicas.iter().find(|replica| replica.node == node)
+    }
+
+    /// The replica that a node is to serve: the new one where one is being replaced on it.
+    #[must_use]
+    pub fn served_on(&self, node: NodeId) -> Option<&Replica> {
+        let new = self.replacement.as_ref().map(|replacement| &replacement.new);
+        new.filter(|new| new.node == node).or_else(|| self.replica_on(node))
+    }
+
+    /// All replicas, the new one of a replacement last.
+    pub fn members(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().chain(self.replacement.as_ref().map(|replacement| &replacement.new))
+    }
+
+    /// A replica by its id, the new one of a replacement included.
+    #[must_use]
+    pub fn member(&self, id: ReplicaId) -> Option<&Replica> {
+        self.members().find(|replica| replica.id == id)
+    }
+
+    /// The ids of its replicas.
+    #[must_use]
+    pub fn replica_ids(&self) -> BTreeSet<ReplicaId> {
+        self.replicas.iter().map(|replica| replica.id).collect()
     }
 }
 

@@ -183,6 +183,13 @@ impl Group {
         self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
+    /// What Raft itself could not read of the log, if anything: it stopped then, and would stop
+    /// again.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.replica.damage()
+    }
+
     /// Changes of leader and term, for tasks that wait for them.
     pub async fn status_changed(&self, seen: GroupStatus) -> GroupStatus {
         let mut metrics = self.raft.server_metrics();

@@ -8,7 +8,8 @@
 //! all. So a record that is not all zeros and does not check is damage, and one that is zeros at a
 //! place that a valid record says was durable is a loss: either way a vote is lost, and the node
 //! must not start under its old identity. Zeros beyond that place were never acknowledged; what
-//! follows them is cut.
+//! follows them is cut. What this cannot see (a last record that is gone) the logs can: none has an
+//! entry of a later term than its replica's vote.
 
 pub(crate) mod format;
 
@@ -26,6 +27,7 @@ use crate::types::{GroupId, Vote};
 
 const FILE: &str = "hardstate";
 const TEMPORARY: &str = "hardstate.new";
+const GIVEN_UP: &str = "hardstate.lost";
 
 /// The file grows by this much at a time, so that most syncs need not record a new length.
 const EXTENT_BYTES: u64 = 64 << 10;
@@ -49,6 +51,15 @@ pub enum HardStateError {
         record: u64,
         /// How many records were durable for sure.
         durable: u64,
+    },
+    /// The file is not there although there are replicas: it was lost, or given up.
+    #[error(
+        "could not find the votes in {path}, and there are replicas: this node must not vote under \
+         its identity again: move its data directory away and let it join anew"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
     },
     /// The disk answered with an error.
     #[error("could not {action} {path}")]
@@ -89,10 +100,11 @@ struct State {
 }
 
 impl HardState {
-    /// Opens or creates the file in a directory.
+    /// Opens the file in a directory, or creates it if there cannot have been one.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
+        has_replicas: bool,
         tasks: Tasks,
     ) -> Result<Self, HardStateError> {
         let path = dir.join(FILE);
@@ -100,6 +112,9 @@ impl HardState {
             let path = path.clone();
             move |source| HardStateError::Io { action, path, source }
         };
+        if has_replicas && !disk.exists(&path).map_err(fail("look for"))? {
+            return Err(HardStateError::Missing { path });
+        }
         let file = disk.open(&path, OpenMode::OpenOrCreate).map_err(fail("open"))?;
         disk.sync_dir(dir).map_err(fail("sync the directory of"))?;
         let slots = scan(&*file).map_err(fail("read"))?;
@@ -144,6 +159,14 @@ impl HardState {
     /// Forgets a removed replica's vote; only its space is at stake, so nothing is synced.
     pub(crate) fn forget(&self, group: GroupId, replica: ReplicaId) -> io::Result<()> {
         self.shared.write(group, replica, None)
+    }
+
+    /// Puts the file aside, durably: what it says is not to be believed, and the next start must
+    /// not find it.
+    pub(crate) fn give_up(&self) -> io::Result<()> {
+        let Shared { disk, dir, .. } = &*self.shared;
+        disk.rename(&dir.join(FILE), &dir.join(GIVEN_UP))?;
+        disk.sync_dir(dir)
     }
 
     async fn synced(&self) -> io::Result<()> {

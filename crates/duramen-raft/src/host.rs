@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
 use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
-use duramen_types::{NodeId, ReplicaId};
+use duramen_types::{NodeId, PartitionId, ReplicaId, Term, TopicId, TopicPartition};
 use openraft::{Config, ConfigError, Raft};
 use tokio::sync::Semaphore;
 
@@ -104,7 +105,10 @@ pub enum GroupOpenError {
         source: Box<OpenError>,
     },
     /// Part of what it acknowledged cannot be read any more.
-    #[error("could not serve the replica of {group} in {path}: {} damaged ranges", ranges.len())]
+    #[error(
+        "could not serve the replica of {group} in {path}: log indexes {} are damaged",
+        list(ranges)
+    )]
     Damaged {
         /// The group.
         group: GroupId,
@@ -112,6 +116,15 @@ pub enum GroupOpenError {
         path: PathBuf,
         /// What is damaged.
         ranges: Vec<DamagedRange>,
+    },
+    /// The log has entries of a later term than the replica's vote: the vote was lost, and with it
+    /// maybe others. The votes were put aside; for a partition the node stops as well.
+    #[error("could not open the replica of {group}: its vote for term {term} is lost")]
+    VoteLost {
+        /// The group.
+        group: GroupId,
+        /// The term of the log's last entry.
+        term: Term,
     },
     /// The log could not be made or read.
     #[error("could not {action} the replica of {group}")]
@@ -124,6 +137,34 @@ pub enum GroupOpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Whether a directory holds replicas, of whatever kind.
+fn has_replicas(env: &Env, dir: &Path) -> io::Result<bool> {
+    Ok(env.disk.exists(&dir.join(METADATA))? || !env.disk.list(&dir.join(PARTITIONS))?.is_empty())
+}
+
+/// The term of a log's last entry, or of the last one below its start.
+fn last_term(log: &Log) -> Result<Term, LogError> {
+    let start = log.start();
+    match log.end_index().prev() {
+        Some(last) if last >= start.first_index => log.header_at(last).map(|header| header.term),
+        _ => Ok(start.prev_term.unwrap_or(Term::ZERO)),
+    }
+}
+
+/// Ranges for people; of many, the first few.
+fn list(ranges: &[DamagedRange]) -> String {
+    const SHOWN: usize = 5;
+    let shown = ranges.iter().take(SHOWN).map(|range| match range.first == range.last {
+        true => range.first.to_string(),
+        false => format!("{} to {}", range.first, range.last),
+    });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
+    if ranges.len() > SHOWN {
+        text.push_str(&format!(" and {} more ranges", ranges.len() - SHOWN));
+    }
+    text
 }
 
 /// All Raft groups of a node.
@@ -148,6 +189,15 @@ impl std::fmt::Debug for RaftHost {
     }
 }
 
+/// The partition and the replica that a directory's name speaks of.
+fn parse_replica_dir(name: &str) -> Option<(TopicPartition, ReplicaId)> {
+    let (rest, replica) = name.rsplit_once('-')?;
+    let (topic, partition) = rest.rsplit_once('-')?;
+    let (topic, partition) = (TopicId::parse(topic)?, partition.parse().ok()?);
+    let replica = ReplicaId::new(u64::from_str_radix(replica, 16).ok()?);
+    Some((TopicPartition { topic, partition: PartitionId::new(partition) }, replica))
+}
+
 const PARTITIONS: &str = "partitions";
 const METADATA: &str = "metadata";
 
@@ -165,7 +215,9 @@ impl RaftHost {
         let partitions = dir.join(PARTITIONS);
         let prepared = env.disk.create_dir_all(&partitions).and_then(|()| env.disk.sync_dir(dir));
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
-        let hard_state = HardState::open(&env.disk, dir, env.tasks)?;
+        let has_replicas = has_replicas(env, dir)
+            .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
+        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks)?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -296,6 +348,7 @@ impl RaftHost {
             }
         };
         let log = self.open_log(id, spec.replica, spec.log).await?;
+        self.check_vote(id, spec.replica, &log)?;
         let is_partition = spec.machine.is_none();
         let parts = self.parts(id, spec.replica, log, spec.machine);
         let opening = move || Replica::open(parts);
@@ -326,6 +379,32 @@ impl RaftHost {
         Ok(group)
     }
 
+    /// A vote is durable before any entry of its term is appended.
+    fn check_vote(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        log: &Log,
+    ) -> Result<(), GroupOpenError> {
+        let io = |action, source| GroupOpenError::Io { group, action, source };
+        let term = last_term(log).map_err(|error| io("read the log of", Box::new(error)))?;
+        let vote = self.hard_state.get(group, replica);
+        if vote.is_none_or(|vote| vote.leader_id.term < term.get())
+            && term > Term::ZERO
+            && !is_planted(Planted::ForgetVote)
+        {
+            let given_up = self.hard_state.give_up();
+            given_up.map_err(|error| io("put the votes aside for", Box::new(error)))?;
+            // The metadata is opened first, and its owner can begin anew at once.
+            if group != GroupId::Metadata {
+                let reason = format!("a vote of {group} is lost: no vote here can be trusted");
+                self.fail_stop.fail(reason);
+            }
+            return Err(GroupOpenError::VoteLost { group, term });
+        }
+        Ok(())
+    }
+
     /// A crash between a snapshot and the purge it allows leaves the purge to be done.
     async fn finish_purge(&self, group: &Group) {
         let replica = Arc::clone(&group.replica);
@@ -341,6 +420,25 @@ impl RaftHost {
         {
             tracing::warn!(group = %group.id(), "the group stopped while it was opened");
         }
+    }
+
+    /// Looks at a replica's log without letting it take part. Reads the disk.
+    ///
+    /// # Errors
+    /// As [`RaftHost::open_group`].
+    pub async fn examine(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        options: LogOptions,
+    ) -> Result<(), GroupOpenError> {
+        let log = self.open_log(group, replica, options).await?;
+        let closed = self.env.tasks.blocking("log-close", move || log.close()).await;
+        closed.map_err(|source| GroupOpenError::Io {
+            group,
+            action: "close",
+            source: Box::new(source),
+        })
     }
 
     async fn open_log(
@@ -361,7 +459,7 @@ impl RaftHost {
             }
             _ => GroupOpenError::Lost { group, path: path.clone(), source: Box::new(source) },
         })?;
-        if log.is_damaged() {
+        if log.is_damaged() && !is_planted(Planted::VoteWhenDamaged) {
             return Err(GroupOpenError::Damaged { group, path, ranges: recovery.damaged });
         }
         if let Some(torn) = &recovery.torn {
@@ -458,6 +556,15 @@ impl RaftHost {
         self.env.tasks.blocking("replica-remove", removing).await?;
         // The vote goes last: a log must never come back without it.
         self.hard_state.forget(id, replica)
+    }
+
+    /// The partition replicas that have a directory here, open or not. Reads the disk.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn replicas_on_disk(&self) -> io::Result<Vec<(TopicPartition, ReplicaId)>> {
+        let entries = self.env.disk.list(&self.dir.join(PARTITIONS))?;
+        Ok(entries.iter().filter_map(|entry| parse_replica_dir(&entry.name)).collect())
     }
 
     /// Whether a replica's directory exists.

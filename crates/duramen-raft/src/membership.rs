@@ -11,7 +11,7 @@ use openraft::ChangeMembers;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::raft::ClientWriteResponse;
+use openraft::raft::{ClientWriteResponse, Precondition};
 
 use crate::group::Group;
 use crate::limits;
@@ -41,6 +41,9 @@ pub enum ChangeError {
     /// Nothing was changed: a group needs a voter, and a learner is not to be a voter.
     #[error("could not change the members: the change is not a valid one")]
     Invalid,
+    /// Nothing was changed: the members are not those that the change was meant for.
+    #[error("could not change the members: they are others by now")]
+    Outdated,
     /// The leader changed meanwhile: the change may be done, half done (both the old and the new
     /// voters decide then; the same change finishes it), or not done.
     #[error("could not learn whether the members changed")]
@@ -129,6 +132,18 @@ impl Group {
         }
     }
 
+    /// Whether the last change of members is complete and committed. While it is not, the same
+    /// change finishes it.
+    #[must_use]
+    pub fn is_membership_settled(&self) -> bool {
+        let metrics = self.raft().server_metrics();
+        let metrics = metrics.borrow_watched();
+        let stored = &metrics.membership_config;
+        let end = stored.log_id().map_or(0, |id| id.index + 1);
+        let is_joint = stored.membership().get_joint_config().len() > 1;
+        !is_joint && self.progress().borrow().applied_end.get() >= end
+    }
+
     /// How far each member is, this replica included; `None` unless it leads.
     #[must_use]
     pub fn replication(&self) -> Option<BTreeMap<ReplicaId, ReplicaLag>> {
@@ -144,15 +159,6 @@ impl Group {
             (ReplicaId::new(*id), ReplicaLag { matched, entries, silent_for })
         };
         metrics.replication.as_ref().map(|members| members.iter().map(lag).collect())
-    }
-
-    /// Entries that each member is behind this leader; `None` for one that never answered. Empty
-    /// if this replica does not lead. A member that is down keeps the lag it had: see
-    /// [`ReplicaLag::silent_for`].
-    #[must_use]
-    pub fn lag(&self) -> Vec<(ReplicaId, Option<u64>)> {
-        let members = self.replication().unwrap_or_default().into_iter();
-        members.map(|(id, lag)| (id, lag.matched.map(|_| lag.entries))).collect()
     }
 
     /// Makes a replica a learner: it receives the log from now on, in the background. Its node
@@ -182,6 +188,35 @@ impl Group {
     pub async fn change_voters(&self, voters: &BTreeSet<ReplicaId>) -> Result<(), ChangeError> {
         let voters: BTreeSet<u64> = voters.iter().map(|id| id.get()).collect();
         changed(self.raft().change_membership(voters, false).await)
+    }
+
+    /// Changes the voters from exactly these to those, or finishes that change; each must be a
+    /// member already. Nothing happens if the voters are neither of the two nor both together. A
+    /// leader that is not among the new ones finishes the change and steps down.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; `Outdated` if the voters are others.
+    pub async fn change_voters_from(
+        &self,
+        from: &BTreeSet<ReplicaId>,
+        to: &BTreeSet<ReplicaId>,
+    ) -> Result<(), ChangeError> {
+        let seen = {
+            let metrics = self.raft().server_metrics();
+            let metrics = metrics.borrow_watched();
+            let stored = &metrics.membership_config;
+            let is_known = stored.membership().get_joint_config().iter().all(|config| {
+                let config: BTreeSet<_> = config.iter().copied().map(ReplicaId::new).collect();
+                config == *from || config == *to
+            });
+            if !is_known {
+                return Err(ChangeError::Outdated);
+            }
+            *stored.log_id()
+        };
+        let voters: BTreeSet<u64> = to.iter().map(|id| id.get()).collect();
+        let unchanged = Precondition::LastMembershipLogId { last_membership_log_id: seen };
+        changed(self.raft().change_membership_if(voters, false, [unchanged]).await)
     }
 
     /// Hands leadership to another voter that has nearly the whole log, and waits until this

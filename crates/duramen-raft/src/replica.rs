@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duramen_env::Env;
-use duramen_log::{FrameHeader, Log, LogError, LogStart};
+use duramen_log::{ErrorKind, FrameHeader, Log, LogError, LogStart};
 use duramen_types::{LogIndex, NodeId, Offset, ReplicaId, Term};
 use tokio::sync::{Notify, watch};
 
@@ -68,6 +68,8 @@ struct State {
     /// Taken at append, to be written when applied; the newest last, at most a few.
     checkpoints: Vec<Checkpoint>,
     log_start_target: Option<LogIndex>,
+    /// What Raft itself could not read of the log.
+    damage: Option<String>,
 }
 
 /// Checkpoints that wait to be written; older ones are dropped in favor of newer.
@@ -295,11 +297,19 @@ impl Replica {
         });
     }
 
+    /// What Raft itself could not read of the log, if anything: the replica needs repair.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.lock().damage.clone()
+    }
+
     /// Passes a log error to openraft; a poisoned log stops the node.
     pub(crate) fn io_error(&self, error: LogError) -> io::Error {
         if matches!(error, LogError::Poisoned | LogError::Io { .. }) {
             let group = self.group;
             self.fail_stop.fail(format!("the log of {group} cannot be written: {error}"));
+        }
+        if error.kind() == ErrorKind::Corrupt {
+            self.lock().damage.get_or_insert_with(|| error.to_string());
         }
         io::Error::other(error)
     }

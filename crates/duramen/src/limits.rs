@@ -50,6 +50,9 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a description waits for what only leaders know.
 pub(crate) const DESCRIBE_LEADER: Duration = Duration::from_secs(2);
 
+/// How often a command that waits for a move looks how far it is.
+pub(crate) const MOVE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Bytes read from an input at a time.
 pub(crate) const INPUT_BYTES: usize = 256 << 10;
 

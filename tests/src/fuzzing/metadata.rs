@@ -2,8 +2,8 @@
 
 use duramen_env::fuzz::{Decoder, MemoryLimit, Verdict, round_trip};
 use duramen_metadata::{
-    Command, FormedMark, NewTopic, Node, Outcome, Partition, Refusal, Replica, Settings, State,
-    TopicChange,
+    AdvanceReplacement, Command, FormedMark, NewTopic, Node, Outcome, Partition, Refusal,
+    ReplaceReplica, ReplacementStep, Replica, Settings, State, TopicChange,
 };
 use duramen_types::{
     ClusterId, MetadataIndex, NodeId, PartitionId, ProducerId, ReplicaId, Timestamp, TopicId,
@@ -70,7 +70,9 @@ fn snapshot(bytes: &[u8]) -> Verdict {
 /// A cluster with one topic.
 fn state() -> State {
     let mut state = State::default();
-    for (index, command) in (1..).zip(commands()).take(6) {
+    let commands = commands().into_iter();
+    let stays = commands.filter(|command| !matches!(command, Command::DeleteTopic { .. }));
+    for (index, command) in (1..).zip(stays) {
         state.apply(MetadataIndex::new(index), &command);
     }
     state
@@ -81,23 +83,26 @@ fn commands() -> Vec<Command> {
     let topic = TopicId::from_bytes([0xaa; 16]);
     let settings = Settings::from([("retention.ms".into(), "1000".into())]);
     let replica = Replica { node: NodeId::new(1), id: ReplicaId::new(7), formed: false };
-    let mark = |replica| FormedMark { topic, partition: PartitionId::new(0), replica };
+    let partition = PartitionId::new(0);
+    let node = Node {
+        id: NodeId::new(1),
+        incarnation: ReplicaId::new(0x1122_3344_5566_7788),
+        client_address: "a:1".into(),
+        peer_address: "a:2".into(),
+        http_address: "a:3".into(),
+        rack: "r".into(),
+        version: "1".into(),
+    };
+    let mark = |replica| FormedMark { topic, partition, replica };
     vec![
         Command::FormCluster { cluster: ClusterId::from_bytes([0xcc; 16]) },
-        Command::RegisterNode(Node {
-            id: NodeId::new(1),
-            incarnation: ReplicaId::new(0x1122_3344_5566_7788),
-            client_address: "a:1".into(),
-            peer_address: "a:2".into(),
-            http_address: "a:3".into(),
-            rack: "r".into(),
-            version: "1".into(),
-        }),
+        Command::RegisterNode(node.clone()),
+        Command::RegisterNode(Node { id: NodeId::new(2), incarnation: ReplicaId::new(5), ..node }),
         Command::CreateTopic(NewTopic {
             name: "t".into(),
             id: topic,
             replication_factor: 1,
-            partitions: vec![Partition { replicas: vec![replica], formed: false }],
+            partitions: vec![Partition { replicas: vec![replica], ..Partition::default() }],
             settings: settings.clone(),
             created_at: Timestamp::from_millis(5),
         }),
@@ -108,6 +113,20 @@ fn commands() -> Vec<Command> {
             unset: vec!["segment.ms".into()],
         }),
         Command::MarkFormed(vec![mark(None), mark(Some(ReplicaId::new(7)))]),
+        Command::ReplaceReplica(ReplaceReplica {
+            topic,
+            partition,
+            old: ReplicaId::new(7),
+            new: Replica { node: NodeId::new(2), id: ReplicaId::new(8), formed: false },
+            instead_of: None,
+        }),
+        Command::AdvanceReplacement(AdvanceReplacement {
+            topic,
+            partition,
+            old: ReplicaId::new(7),
+            new: ReplicaId::new(8),
+            step: ReplacementStep::Promote,
+        }),
         Command::AllocateProducers { count: 300 },
         Command::DeleteTopic { name: "t".into(), topic },
     ]

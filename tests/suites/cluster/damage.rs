@@ -1,7 +1,7 @@
 //! Damaged files: a torn end is cut, damage before it is found, never served and never "repaired"
 //! by forgetting.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use duramen_client::{
 };
 use duramen_proto::v1::fetch_response::Data;
 use duramen_tests::processes::{
-    Cluster, Fate, History, Load, LoadOptions, Outcome, Wire, append_garbage, eventually, flip_bit,
+    Cluster, History, Load, LoadOptions, Outcome, Wire, append_garbage, eventually, flip_bit,
     segments,
 };
 use futures::StreamExt as _;
@@ -82,50 +82,71 @@ async fn damage(cluster: &mut Cluster, node: u64) -> Outcome<(PathBuf, Vec<u8>)>
     Ok((path, bytes))
 }
 
+/// Waits until a node's damaged replica is replaced: its files are gone, and another replica of the
+/// node is in the place of it.
+async fn wait_replaced(cluster: &mut Cluster, node: u64, damaged: &Path) -> Outcome {
+    let node = cluster.node(node);
+    eventually("the damaged replica is replaced", async || {
+        let dirs = node.replica_dirs()?;
+        let out = node.metric("duramen_replicas_out").await?;
+        let is_none_out = out.is_some_and(|count| count.abs() < f64::EPSILON);
+        if dirs.len() == 1 && dirs[0] != damaged && is_none_out {
+            return Ok(());
+        }
+        Err(format!("{dirs:?}; duramen_replicas_out is {out:?}").into())
+    })
+    .await?;
+    cluster.wait_in_sync(TOPIC, 3).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_with_a_flipped_bit_takes_no_part_and_is_left_as_it_is() {
+async fn a_replica_with_a_flipped_bit_takes_no_part_and_is_replaced() {
     let (mut cluster, client, mut history) = cluster_with_segments().await.unwrap();
     let victim = follower(&cluster).await.unwrap();
+    let damaged = replica(&mut cluster, victim).unwrap();
     cluster.node(victim).terminate().await.unwrap();
-    let (path, bytes) = damage(&mut cluster, victim).await.unwrap();
+    damage(&mut cluster, victim).await.unwrap();
     cluster.node(victim).clear_log().unwrap();
     cluster.node(victim).start().unwrap();
     cluster.node(victim).wait_ready().await.unwrap();
 
+    // It says what is wrong and serves nothing; the others serve, all of it.
     let node = cluster.node(victim);
-    eventually("the damaged replica is counted and takes no part", async || {
-        let out = node.metric("duramen_replicas_out").await?;
-        let is_out = out.is_some_and(|count| (count - 1.0).abs() < f64::EPSILON);
-        let is_said = node.log()?.contains("a replica takes no part");
-        if is_out && is_said {
-            return Ok(());
-        }
-        Err(format!("duramen_replicas_out is {out:?}; in the log: {is_said}").into())
+    eventually("the damage is said", async || {
+        let log = node.log()?;
+        let is_said = log.contains("a replica takes no part") && log.contains("damaged");
+        if is_said { Ok(()) } else { Err("it is not in the log".into()) }
     })
     .await
     .unwrap();
     let refusal = node.wire().fetch(TOPIC, 0, 0).await.unwrap().unwrap_err();
     let is_elsewhere = [ErrorCode::NotLeader, ErrorCode::CorruptReplica].contains(&refusal.code());
     assert!(is_elsewhere, "{refusal:?}");
-
-    // The others serve, all of it.
     let options =
         LoadOptions { value_bytes: 1_000, first: 300, end: 400, ..LoadOptions::default() };
     history.extend(Load::start(&client, TOPIC, options).complete().await.unwrap());
+    wait_replaced(&mut cluster, victim, &damaged).await.unwrap();
+
+    // The new one counts: with it and one other, records are acknowledged.
+    let other = (1..=3).find(|id| *id != victim).unwrap();
+    cluster.node(other).kill().await.unwrap();
+    let options =
+        LoadOptions { value_bytes: 1_000, first: 400, end: 500, ..LoadOptions::default() };
+    history.extend(Load::start(&client, TOPIC, options).complete().await.unwrap());
+    cluster.node(other).start().unwrap();
+    cluster.wait_in_sync(TOPIC, 3).await.unwrap();
     let counts = history.check(&client, TOPIC).await.unwrap();
-    assert_eq!(counts.acknowledged, 400);
+    assert_eq!(counts.acknowledged, 500);
     cluster.terminate_all().await.unwrap();
-    assert!(std::fs::read(&path).unwrap() == bytes, "the damaged segment was changed");
+    let verified = verify_all(&cluster).await.unwrap();
+    assert!(verified.sound, "{verified:?}");
+    check_histories(&verified);
     cluster.passed();
 }
 
-/// Whether a value was acknowledged at this offset.
+/// Whether this is what was acknowledged at this offset.
 fn was_acknowledged(history: &History, offset: u64, value: Option<Bytes>) -> bool {
-    let value = value.unwrap_or_default();
-    history.of(0).iter().any(|sent| {
-        sent.value.as_bytes() == value
-            && matches!(sent.fate, Fate::Acknowledged { offset: at, .. } if at == offset)
-    })
+    history.was_acknowledged(0, offset, &value.unwrap_or_default())
 }
 
 /// Fetches from one node until it refuses; says why. Everything given is as it was acknowledged.
@@ -168,8 +189,9 @@ async fn read_until_error(client: &Client, history: &History) -> Outcome<(u64, E
 async fn damage_of_all_replicas_is_an_error_and_never_wrong_data() {
     let (mut cluster, _, history) = cluster_with_segments().await.unwrap();
     cluster.terminate_all().await.unwrap();
+    let mut damaged = Vec::new();
     for node in 1..=3 {
-        damage(&mut cluster, node).await.unwrap();
+        damaged.push(damage(&mut cluster, node).await.unwrap());
     }
     cluster.start_all().unwrap();
     cluster.wait_ready().await.unwrap();
@@ -198,7 +220,12 @@ async fn damage_of_all_replicas_is_an_error_and_never_wrong_data() {
         Err(error) => {
             let error = error.downcast::<duramen_client::ClientError>().expect("a client's error");
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+            assert!(error.to_string().contains("damaged"), "it does not say where: {error}");
         }
+    }
+    // No majority could bring in new replicas: what is left is kept for whoever can use it.
+    for (path, bytes) in damaged {
+        assert!(std::fs::read(&path).unwrap() == bytes, "{} was changed", path.display());
     }
     cluster.passed();
 }

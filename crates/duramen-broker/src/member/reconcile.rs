@@ -2,31 +2,35 @@
 //!
 //! A replica that was never formed is created, and marked as formed before it takes part: from
 //! then on a missing directory is a lost replica, never a new log. A lost or damaged replica takes
-//! no part and is reported.
+//! no part, is reported, and is replaced by a new one (`repair`). Whether a replica was formed is
+//! believed only of metadata that has all marks of earlier lives of this node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_metadata::{Command, FormedMark, Topic};
 use duramen_raft::{GroupId, GroupOpenError, GroupSpec};
 use duramen_types::{NodeId, ReplicaId, TopicPartition};
 use futures::StreamExt as _;
 
-use super::{Member, partition_log};
+use super::{Member, partition_log, repair};
+use crate::error::with_causes;
 use crate::limits;
 use crate::partition::PartitionHandle;
 
 /// Wait before a reconciliation that left something undone is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// A replica that the metadata places here.
+/// A replica that the metadata wants served here.
 #[derive(Clone)]
-struct Placed {
-    id: TopicPartition,
-    replica: ReplicaId,
-    formed: bool,
-    topic: Arc<Topic>,
+pub(super) struct Placed {
+    pub(super) id: TopicPartition,
+    pub(super) replica: ReplicaId,
+    pub(super) formed: bool,
+    pub(super) topic: Arc<Topic>,
 }
 
 /// Runs for ever.
@@ -54,8 +58,9 @@ async fn reconcile(member: &Member) -> bool {
     let formed = form(member, &placed).await;
     let opened = open_all(member, &placed).await;
     let founded = found(member, &placed).await;
+    let repaired = repair::run(member).await;
     apply_configuration(member, &placed);
-    removed && formed && opened && founded
+    removed && formed && opened && founded && repaired
 }
 
 impl Member {
@@ -65,7 +70,7 @@ impl Member {
         let state = self.metadata().state();
         let topics = state.topics().flat_map(|topic| {
             topic.partitions().filter_map(move |(partition, placement)| {
-                let replica = placement.replica_on(node)?;
+                let replica = placement.served_on(node)?;
                 Some(Placed {
                     id: TopicPartition { topic: topic.id, partition },
                     replica: replica.id,
@@ -100,11 +105,24 @@ impl Member {
         members
     }
 
-    fn set_problem(&self, id: TopicPartition, problem: Option<String>) {
-        match problem {
-            Some(problem) => self.take_out(id, problem),
-            None => {
-                self.problems.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Waits, once, until the copy of the metadata has everything that earlier lives of this node
+    /// did: a mark that this node does not know of yet must not make it begin a log anew.
+    async fn freshen(&self) -> bool {
+        if self.is_fresh.load(Ordering::Relaxed) {
+            return true;
+        }
+        let known = match self.writer.propose(&Command::MarkFormed(Vec::new())).await {
+            Ok((index, _)) => self.metadata().wait_for(index).await,
+            Err(error) => Err(error),
+        };
+        match known {
+            Ok(()) => {
+                self.is_fresh.store(true, Ordering::Relaxed);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "new replicas wait for current metadata");
+                false
             }
         }
     }
@@ -113,7 +131,13 @@ impl Member {
 /// Closes replicas that were found damaged while they were open; their files stay as they are.
 async fn close_damaged(member: &Member) {
     for (id, handle) in member.partitions() {
-        if member.problem(id).is_some() {
+        let replica = handle.group.replica();
+        if let Some(damage) = handle.group.damage()
+            && !member.is_out(id, replica)
+        {
+            member.take_out(id, replica, damage);
+        }
+        if member.is_out(id, replica) {
             member.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
             drop(handle);
             member.host.close_group(GroupId::Partition(id)).await;
@@ -132,7 +156,15 @@ async fn remove_deleted(member: &Member, placed: &[Placed]) -> bool {
         }
         member.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         drop(handle);
-        if let Err(error) = member.host.remove_replica(GroupId::Partition(id), replica).await {
+        let is_kept = {
+            let state = member.metadata().state();
+            state.partition(id).is_some_and(|partition| partition.member(replica).is_some())
+        };
+        if is_kept {
+            // It is being replaced here; its files go when it is.
+            member.host.close_group(GroupId::Partition(id)).await;
+        } else if let Err(error) = member.host.remove_replica(GroupId::Partition(id), replica).await
+        {
             tracing::warn!(partition = %id, %error, "could not remove a deleted replica yet");
             settled = false;
         }
@@ -142,22 +174,46 @@ async fn remove_deleted(member: &Member, placed: &[Placed]) -> bool {
 
 /// Creates the logs of replicas that never were, and marks them before they take part.
 async fn form(member: &Member, placed: &[Placed]) -> bool {
+    if placed.iter().all(|placed| placed.formed) {
+        return true;
+    }
+    if !member.freshen().await {
+        return false;
+    }
+    let state = member.metadata().state().clone();
+    let is_unformed = |placed: &&Placed| {
+        let partition = state.partition(placed.id);
+        partition.and_then(|p| p.member(placed.replica)).is_some_and(|found| !found.formed)
+    };
     let mut marks = Vec::new();
-    for new in placed.iter().filter(|placed| !placed.formed) {
-        let group = GroupId::Partition(new.id);
-        // A directory without its mark was made by a try that did not get further: it never took
-        // part.
-        if !member.host.has_replica(group, new.replica).unwrap_or(false) {
-            let options = partition_log(&new.topic.config());
-            if let Err(error) = member.host.create_replica(group, new.replica, options).await {
-                member.set_problem(new.id, Some(describe(&error)));
-                continue;
-            }
+    let mut settled = true;
+    for new in placed.iter().filter(is_unformed) {
+        if let Err(error) = create(member, new).await {
+            let error = with_causes(&*error);
+            tracing::warn!(partition = %new.id, error, "could not create a replica yet");
+            settled = false;
+            continue;
         }
         let (topic, partition) = (new.id.topic, new.id.partition);
         marks.push(FormedMark { topic, partition, replica: Some(new.replica) });
     }
-    mark(member, marks).await
+    mark(member, marks).await && settled
+}
+
+/// Creates a log that never took part: what is there of it was made by a try that did not get as
+/// far as its mark.
+async fn create(member: &Member, new: &Placed) -> Result<(), Box<dyn std::error::Error>> {
+    let (group, options) = (GroupId::Partition(new.id), partition_log(&new.topic.config()));
+    if member.host.has_replica(group, new.replica)? {
+        match member.host.examine(group, new.replica, options).await {
+            Ok(()) => return Ok(()),
+            Err(GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. }) => {
+                member.host.remove_replica(group, new.replica).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(member.host.create_replica(group, new.replica, options).await?)
 }
 
 async fn mark(member: &Member, marks: Vec<FormedMark>) -> bool {
@@ -177,9 +233,8 @@ async fn mark(member: &Member, marks: Vec<FormedMark>) -> bool {
 async fn open_all(member: &Member, placed: &[Placed]) -> bool {
     let state = member.metadata().state().clone();
     let due = placed.iter().filter(|placed| {
-        let formed = state.partition(placed.id).and_then(|partition| {
-            partition.replicas.iter().find(|replica| replica.id == placed.replica)
-        });
+        let partition = state.partition(placed.id);
+        let formed = partition.and_then(|partition| partition.member(placed.replica));
         formed.is_some_and(|replica| replica.formed)
     });
     let due: Vec<_> = due.filter(|placed| is_due(member, placed)).cloned().collect();
@@ -192,7 +247,7 @@ fn is_due(member: &Member, placed: &Placed) -> bool {
     match member.partition(placed.id) {
         Some(handle) => handle.group.status().stopped,
         // A lost or damaged replica does not get better by being looked at again.
-        None => member.problem(placed.id).is_none(),
+        None => !member.is_out(placed.id, placed.replica),
     }
 }
 
@@ -203,31 +258,40 @@ async fn open(member: &Member, placed: Placed) -> bool {
         member.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&placed.id);
         member.host.close_group(group).await;
     }
-    let replicas = placed.topic.partition(placed.id.partition);
-    let members = replicas.into_iter().flat_map(|partition| &partition.replicas);
-    let spec = GroupSpec {
-        id: group,
-        replica: placed.replica,
-        members: members.map(|replica| (replica.id, replica.node)).collect(),
-        log: partition_log(&placed.topic.config()),
-        machine: None,
-    };
-    match member.host.open_group(spec).await {
+    let mut opened = member.host.open_group(spec(&placed)).await;
+    if is_planted(Planted::ReuseReplicaId) && matches!(opened, Err(GroupOpenError::Lost { .. })) {
+        let log = partition_log(&placed.topic.config());
+        drop(member.host.remove_replica(group, placed.replica).await);
+        drop(member.host.create_replica(group, placed.replica, log).await);
+        opened = member.host.open_group(spec(&placed)).await;
+    }
+    match opened {
         Ok(group) => {
-            member.set_problem(placed.id, None);
             let handle = PartitionHandle::start(&member.env, group);
             let mut partitions = member.partitions.write().unwrap_or_else(PoisonError::into_inner);
             partitions.insert(placed.id, handle);
             true
         }
         Err(error @ (GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. })) => {
-            member.set_problem(placed.id, Some(describe(&error)));
+            member.take_out(placed.id, placed.replica, with_causes(&error));
             true
         }
         Err(error) => {
-            tracing::warn!(partition = %placed.id, error = describe(&error), "not opened yet");
+            tracing::warn!(partition = %placed.id, error = with_causes(&error), "not opened yet");
             false
         }
+    }
+}
+
+fn spec(placed: &Placed) -> GroupSpec {
+    let replicas = placed.topic.partition(placed.id.partition);
+    let members = replicas.into_iter().flat_map(duramen_metadata::Partition::members);
+    GroupSpec {
+        id: GroupId::Partition(placed.id),
+        replica: placed.replica,
+        members: members.map(|replica| (replica.id, replica.node)).collect(),
+        log: partition_log(&placed.topic.config()),
+        machine: None,
     }
 }
 
@@ -258,22 +322,16 @@ async fn found(member: &Member, placed: &[Placed]) -> bool {
     mark(member, marks).await && settled
 }
 
-/// Passes changed topic configuration on to the logs.
+/// Passes changed topic configuration on to the logs, and changed placement to Raft.
 fn apply_configuration(member: &Member, placed: &[Placed]) {
+    let state = member.metadata().state().clone();
     for placed in placed {
         if let Some(handle) = member.partition(placed.id) {
+            if let Some(partition) = state.partition(placed.id) {
+                let members = partition.members().map(|held| (held.id, held.node)).collect();
+                member.host.set_members(GroupId::Partition(placed.id), members);
+            }
             handle.group.set_log_options(partition_log(&placed.topic.config()));
         }
     }
-}
-
-/// An error with its causes.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

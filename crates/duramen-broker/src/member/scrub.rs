@@ -38,7 +38,7 @@ async fn scrub(member: &Member, id: TopicPartition, group: &duramen_raft::Group)
             Ok(None) => return true,
             Err(error) => {
                 if error.kind() == duramen_log::ErrorKind::Corrupt {
-                    member.take_out(id, error.to_string());
+                    member.take_out(id, group.replica(), error.to_string());
                 } else {
                     tracing::debug!(partition = %id, %error, "a scrub was given up");
                 }

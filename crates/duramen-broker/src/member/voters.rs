@@ -31,7 +31,12 @@ pub(super) async fn run(member: &Member) {
                 replaced: replaced.copied().collect(),
             }
         };
-        let lag: BTreeMap<_, _> = group.lag().into_iter().collect();
+        let lag: BTreeMap<_, _> = group
+            .replication()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(id, lag)| (id, lag.matched.map(|_| lag.entries)))
+            .collect();
         let Some(voters) = target(&members, &nodes, &lag) else { continue };
         match group.change_voters(&voters).await {
             Ok(()) => tracing::info!(?voters, "the voters of the metadata group changed"),

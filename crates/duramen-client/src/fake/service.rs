@@ -268,11 +268,20 @@ impl AdminService for FakeNode {
         })
     }
 
+    async fn move_replica(
+        &self,
+        _request: Request<v1::MoveReplicaRequest>,
+    ) -> Reply<v1::TopicReply> {
+        Err(Status::unimplemented("the fake moves nothing"))
+    }
+
     async fn describe_topic(
         &self,
         request: Request<v1::DescribeTopicRequest>,
     ) -> Reply<v1::TopicReply> {
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
+        state.describes += 1;
+        self.shared.changed.notify_waiters();
         let reply = Self::topic(&state, &request.into_inner().name);
         reply.map(Response::new).map_err(|code| refusal(&error(code)))
     }

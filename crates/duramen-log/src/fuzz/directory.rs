@@ -141,13 +141,14 @@ fn reopen(disk: &Arc<dyn Disk>, whose: LogIdentity) -> Result<(), &'static str> 
     let told = Told::by(&log)?;
     drop(log);
     let (log, _) = open(disk, whose).map_err(|_| AGAIN)?;
-    // Segments with an index are not scanned, so that reading may find damage; it must not lose
-    // or change anything else.
+    // Segments with an index are not scanned, so that reading may find damage, and with it what
+    // lies behind; what was served stays what it was.
     let changed = |(index, chain): (&LogIndex, &Option<u64>)| {
-        chain.is_some() && told.frames.get(index).is_some_and(|before| before != chain)
+        let before = told.frames.get(index).copied().flatten();
+        before.is_some() && chain.is_some() && before != *chain
     };
     if Told::by(&log)?.frames.iter().any(changed) {
-        return Err("a frame has changed or has come back");
+        return Err("a frame that was served has changed");
     }
     seek(&log, &told);
     go_on(&log);

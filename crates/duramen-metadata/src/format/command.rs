@@ -7,10 +7,13 @@ use prost::Message;
 use proto::metadata_command::Command as Wire;
 
 use super::{
-    VERSION, check_version, decode_cluster_id, decode_node, decode_partitions, decode_settings,
-    decode_topic_id, encode_id, encode_node, encode_partition, encode_settings,
+    VERSION, check_version, decode_cluster_id, decode_node, decode_partitions, decode_replica,
+    decode_settings, decode_topic_id, encode_id, encode_node, encode_partition, encode_replica,
+    encode_settings,
 };
-use crate::command::{Command, FormedMark, NewTopic, TopicChange};
+use crate::command::{
+    AdvanceReplacement, Command, FormedMark, NewTopic, ReplaceReplica, ReplacementStep, TopicChange,
+};
 use crate::error::DecodeError;
 
 impl Command {
@@ -36,6 +39,8 @@ impl Command {
             Self::MarkFormed(marks) => Wire::MarkFormed(proto::MarkFormed {
                 marks: marks.iter().map(encode_mark).collect(),
             }),
+            Self::ReplaceReplica(replace) => Wire::ReplaceReplica(encode_replace(replace)),
+            Self::AdvanceReplacement(advance) => Wire::AdvanceReplacement(encode_advance(advance)),
             Self::AllocateProducers { count } => {
                 Wire::AllocateProducers(proto::AllocateProducers { count: *count })
             }
@@ -72,6 +77,10 @@ impl Command {
                 .map(decode_mark)
                 .collect::<Result<_, _>>()
                 .map(Self::MarkFormed),
+            Wire::ReplaceReplica(replace) => decode_replace(&replace).map(Self::ReplaceReplica),
+            Wire::AdvanceReplacement(advance) => {
+                decode_advance(&advance).map(Self::AdvanceReplacement)
+            }
             Wire::AllocateProducers(allocate) => {
                 Ok(Self::AllocateProducers { count: allocate.count })
             }
@@ -114,5 +123,58 @@ fn decode_mark(mark: proto::FormedMark) -> Result<FormedMark, DecodeError> {
         topic: decode_topic_id(&mark.topic_id)?,
         partition: PartitionId::new(mark.partition),
         replica: mark.replica_id.map(ReplicaId::new),
+    })
+}
+
+fn encode_replace(replace: &ReplaceReplica) -> proto::ReplaceReplica {
+    proto::ReplaceReplica {
+        topic_id: encode_id(replace.topic.as_bytes()),
+        partition: replace.partition.get(),
+        old_replica_id: replace.old.get(),
+        new_replica: Some(encode_replica(&replace.new)),
+        instead_of: replace.instead_of.map(ReplicaId::get),
+    }
+}
+
+fn decode_replace(replace: &proto::ReplaceReplica) -> Result<ReplaceReplica, DecodeError> {
+    let new = replace.new_replica.as_ref().ok_or(DecodeError::Field { field: "new_replica" })?;
+    Ok(ReplaceReplica {
+        topic: decode_topic_id(&replace.topic_id)?,
+        partition: PartitionId::new(replace.partition),
+        old: ReplicaId::new(replace.old_replica_id),
+        new: decode_replica(new),
+        instead_of: replace.instead_of.map(ReplicaId::new),
+    })
+}
+
+fn encode_advance(advance: &AdvanceReplacement) -> proto::AdvanceReplacement {
+    let step = match advance.step {
+        ReplacementStep::Promote => proto::ReplacementStep::Promote,
+        ReplacementStep::Finish => proto::ReplacementStep::Finish,
+        ReplacementStep::Cancel => proto::ReplacementStep::Cancel,
+    };
+    proto::AdvanceReplacement {
+        topic_id: encode_id(advance.topic.as_bytes()),
+        partition: advance.partition.get(),
+        old_replica_id: advance.old.get(),
+        new_replica_id: advance.new.get(),
+        step: step.into(),
+    }
+}
+
+fn decode_advance(advance: &proto::AdvanceReplacement) -> Result<AdvanceReplacement, DecodeError> {
+    let unknown = DecodeError::Unknown { what: "the step of a replacement" };
+    let step = match proto::ReplacementStep::try_from(advance.step) {
+        Ok(proto::ReplacementStep::Promote) => ReplacementStep::Promote,
+        Ok(proto::ReplacementStep::Finish) => ReplacementStep::Finish,
+        Ok(proto::ReplacementStep::Cancel) => ReplacementStep::Cancel,
+        Ok(proto::ReplacementStep::Unspecified) | Err(_) => return Err(unknown),
+    };
+    Ok(AdvanceReplacement {
+        topic: decode_topic_id(&advance.topic_id)?,
+        partition: PartitionId::new(advance.partition),
+        old: ReplicaId::new(advance.old_replica_id),
+        new: ReplicaId::new(advance.new_replica_id),
+        step,
     })
 }

@@ -28,6 +28,7 @@ impl Outcome {
                 let allocated = proto::ProducersAllocated { first: first.get(), count: *count };
                 Wire::ProducersAllocated(allocated)
             }
+            Self::ReplacementSet { replica } => Wire::ReplacementSet(replica.get()),
             Self::Refused(refusal) => Wire::Refused(encode_refusal(*refusal)),
         };
         proto::MetadataOutcome { version: VERSION, outcome: Some(outcome) }.encode_to_vec().into()
@@ -53,6 +54,9 @@ impl Outcome {
                 first: ProducerId::new(block.first),
                 count: block.count,
             }),
+            Wire::ReplacementSet(replica) => {
+                Ok(Self::ReplacementSet { replica: ReplicaId::new(replica) })
+            }
             Wire::Refused(refusal) => decode_refusal(&refusal).map(Self::Refused),
         }
     }
@@ -74,6 +78,13 @@ fn encode_refusal(refusal: Refusal) -> proto::MetadataRefusal {
             (Code::BadPlacement, None, u64::from(partition.get()))
         }
         Refusal::ProducersExhausted => (Code::ProducersExhausted, None, 0),
+        Refusal::UnknownReplica { replica } => (Code::UnknownReplica, None, replica.get()),
+        Refusal::ReplacementUnderWay { replica } => {
+            (Code::ReplacementUnderWay, None, replica.get())
+        }
+        Refusal::BadReplacement => (Code::BadReplacement, None, 0),
+        Refusal::NoReplacement => (Code::NoReplacement, None, 0),
+        Refusal::ReplacementPromoting => (Code::ReplacementPromoting, None, 0),
     };
     let id = id.as_ref().map(encode_id).unwrap_or_default();
     proto::MetadataRefusal { code: code.into(), id, number }
@@ -82,6 +93,7 @@ fn encode_refusal(refusal: Refusal) -> proto::MetadataRefusal {
 fn decode_refusal(refusal: &proto::MetadataRefusal) -> Result<Refusal, DecodeError> {
     let unknown = DecodeError::Unknown { what: "the metadata refusal" };
     let node = NodeId::new(refusal.number);
+    let replica = ReplicaId::new(refusal.number);
     match Code::try_from(refusal.code).map_err(|_| unknown.clone())? {
         Code::Unspecified => Err(unknown),
         Code::NotFormed => Ok(Refusal::NotFormed),
@@ -104,5 +116,10 @@ fn decode_refusal(refusal: &proto::MetadataRefusal) -> Result<Refusal, DecodeErr
             Ok(Refusal::BadPlacement { partition: PartitionId::new(partition) })
         }
         Code::ProducersExhausted => Ok(Refusal::ProducersExhausted),
+        Code::UnknownReplica => Ok(Refusal::UnknownReplica { replica }),
+        Code::ReplacementUnderWay => Ok(Refusal::ReplacementUnderWay { replica }),
+        Code::BadReplacement => Ok(Refusal::BadReplacement),
+        Code::NoReplacement => Ok(Refusal::NoReplacement),
+        Code::ReplacementPromoting => Ok(Refusal::ReplacementPromoting),
     }
 }

@@ -13,7 +13,9 @@ use super::{
     encode_node, encode_partition, encode_settings,
 };
 use crate::error::DecodeError;
-use crate::limits::{DELETED_TOPICS_MAX, PRODUCER_ID_END, RETIRED_INCARNATIONS_MAX};
+use crate::limits::{
+    DELETED_TOPICS_MAX, PRODUCER_ID_END, REMOVED_REPLICAS_MAX, RETIRED_INCARNATIONS_MAX,
+};
 use crate::state::State;
 use crate::topic::Topic;
 
@@ -30,6 +32,7 @@ impl State {
             topics: self.topics.values().map(|topic| encode_topic(topic)).collect(),
             deleted_topics: self.deleted.iter().map(|id| encode_id(id.as_bytes())).collect(),
             next_producer_id: self.next_producer,
+            removed_replicas: self.removed.iter().map(ReplicaId::get).collect(),
         };
         snapshot.encode_to_vec().into()
     }
@@ -57,6 +60,9 @@ impl State {
         }
         for id in message.deleted_topics {
             state.deleted.push(decode_topic_id(&id)?, DELETED_TOPICS_MAX);
+        }
+        for replica in message.removed_replicas {
+            state.removed.push(ReplicaId::new(replica), REMOVED_REPLICAS_MAX);
         }
         state.decode_nodes(message.nodes)?;
         for topic in message.topics {

@@ -6,7 +6,9 @@ use duramen_types::{MetadataIndex, PartitionId, ProducerId, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Command, FormedMark, NewTopic, TopicChange};
+use crate::command::{
+    AdvanceReplacement, Command, FormedMark, NewTopic, ReplaceReplica, ReplacementStep, TopicChange,
+};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::State;
 
@@ -36,7 +38,7 @@ fn commands() -> Vec<Command> {
             name: "t".into(),
             id: topic,
             replication_factor: 1,
-            partitions: vec![Partition { replicas: vec![replica], formed: false }],
+            partitions: vec![Partition { replicas: vec![replica], ..Partition::default() }],
             settings: settings.clone(),
             created_at: Timestamp::from_millis(5),
         }),
@@ -52,10 +54,24 @@ fn commands() -> Vec<Command> {
         ]),
         Command::AllocateProducers { count: 300 },
         Command::DeleteTopic { name: "t".into(), topic },
+        Command::ReplaceReplica(ReplaceReplica {
+            topic,
+            partition: PartitionId::new(0),
+            old: ReplicaId::new(7),
+            new: Replica { id: ReplicaId::new(8), ..replica },
+            instead_of: Some(ReplicaId::new(9)),
+        }),
+        Command::AdvanceReplacement(AdvanceReplacement {
+            topic,
+            partition: PartitionId::new(0),
+            old: ReplicaId::new(7),
+            new: ReplicaId::new(8),
+            step: ReplacementStep::Promote,
+        }),
     ]
 }
 
-const GOLDEN_COMMANDS: [&str; 7] = [
+const GOLDEN_COMMANDS: [&str; 9] = [
     "080112120a10cccccccccccccccccccccccccccccccc",
     "08011a2008011188776655443322111a03613a312203613a322a03613a333201723a0131",
     "0801223e0a01741210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1801220d0a0b080111070000000000\
@@ -66,6 +82,8 @@ const GOLDEN_COMMANDS: [&str; 7] = [
      aaaaaaaa190700000000000000",
     "0801420308ac02",
     "080132150a01741210aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "08014a2f0a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa190700000000000000220b0801110800000000000000290900000000000000",
+    "080152260a10aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa1907000000000000002108000000000000002801",
 ];
 
 #[test]
@@ -90,6 +108,30 @@ fn the_bytes_of_a_snapshot_are_pinned() {
     }
     assert_eq!(hex(&state.encode()), GOLDEN_SNAPSHOT);
     assert_eq!(State::decode(&state.encode()), Ok(state));
+}
+
+#[test]
+fn a_snapshot_has_replacements_and_removed_replicas() {
+    let mut state = State::default();
+    let replace = |new, instead_of| {
+        Command::ReplaceReplica(ReplaceReplica {
+            topic: TopicId::from_bytes([0xaa; 16]),
+            partition: PartitionId::new(0),
+            old: ReplicaId::new(7),
+            new: Replica { node: NodeId::new(1), id: ReplicaId::new(new), formed: false },
+            instead_of,
+        })
+    };
+    let mut all = commands();
+    all.truncate(6);
+    all.extend([replace(8, None), replace(9, Some(ReplicaId::new(8)))]);
+    for (index, command) in (1..).zip(all) {
+        let outcome = state.apply(MetadataIndex::new(index), &command);
+        assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+    let read = State::decode(&state.encode()).unwrap();
+    assert!(read.is_removed(ReplicaId::new(8)));
+    assert_eq!(read, state);
 }
 
 #[test]
@@ -118,6 +160,12 @@ fn every_outcome_comes_back() {
         Outcome::Refused(Refusal::UnknownNode { node }),
         Outcome::Refused(Refusal::BadPlacement { partition: PartitionId::new(1) }),
         Outcome::Refused(Refusal::ProducersExhausted),
+        Outcome::ReplacementSet { replica: ReplicaId::new(5) },
+        Outcome::Refused(Refusal::UnknownReplica { replica: ReplicaId::new(5) }),
+        Outcome::Refused(Refusal::ReplacementUnderWay { replica: ReplicaId::new(u64::MAX) }),
+        Outcome::Refused(Refusal::BadReplacement),
+        Outcome::Refused(Refusal::NoReplacement),
+        Outcome::Refused(Refusal::ReplacementPromoting),
     ];
     for outcome in outcomes {
         assert_eq!(Outcome::decode(&outcome.encode()), Ok(outcome));
@@ -154,6 +202,34 @@ fn a_snapshot_that_breaks_an_invariant_is_refused() {
     };
     let bad = |field| Err(DecodeError::Field { field });
     assert!(state(|_| {}).is_ok());
+    let replacement = |s: &mut proto::MetadataSnapshot, old, new| {
+        let replica =
+            |node_id, replica_id| proto::MetadataReplica { node_id, replica_id, formed: false };
+        s.topics[0].partitions.push(proto::MetadataPartition {
+            replicas: vec![replica(1, 7), replica(2, 8)],
+            formed: true,
+            replacement: Some(proto::MetadataReplacement {
+                old_replica_id: old,
+                new_replica: Some(replica(1, new)),
+                promoting: false,
+            }),
+        });
+    };
+    let with = |old, new| {
+        let mut snapshot =
+            proto::MetadataSnapshot { version: VERSION, ..proto::MetadataSnapshot::default() };
+        snapshot.topics.push(proto::CreateTopic {
+            name: "t".into(),
+            topic_id: encode_id(&[1; 16]),
+            ..proto::CreateTopic::default()
+        });
+        replacement(&mut snapshot, old, new);
+        State::decode(&prost::Message::encode_to_vec(&snapshot))
+    };
+    assert!(with(7, 9).is_ok());
+    assert_eq!(with(5, 9), bad("replacement"), "of a replica that is not there");
+    assert_eq!(with(7, 8), bad("replacement"), "by a replica that is there");
+    assert_eq!(with(8, 9), bad("replacement"), "on a node that has another");
     assert_eq!(state(|s| s.topics.push(s.topics[0].clone())), bad("topics"));
     assert_eq!(state(|s| s.deleted_topics.push(encode_id(&[1; 16]))), bad("topics"));
     assert_eq!(state(|s| s.topics[0].topic_id.clear()), bad("topic_id"));
@@ -171,7 +247,7 @@ proptest! {
     }
 
     #[test]
-    fn decoders_take_damaged_bytes(which in 0..7usize, at: prop::sample::Index, byte: u8) {
+    fn decoders_take_damaged_bytes(which in 0..9usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = commands()[which].encode().to_vec();
         let at = at.index(bytes.len());
         bytes[at] = byte;

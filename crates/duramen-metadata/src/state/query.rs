@@ -82,6 +82,13 @@ impl State {
         self.deleted.contains(&id)
     }
 
+    /// Whether a replica was replaced or given up: its files go. The memory is limited to the last
+    /// [`crate::REMOVED_REPLICAS_MAX`].
+    #[must_use]
+    pub fn is_removed(&self, replica: ReplicaId) -> bool {
+        self.removed.contains(&replica)
+    }
+
     /// A partition.
     #[must_use]
     pub fn partition(&self, id: TopicPartition) -> Option<&Partition> {
@@ -114,7 +121,7 @@ impl State {
         };
         let mut candidates: Vec<Candidate> = self.nodes.values().map(candidate).collect();
         for (_, partition) in self.partitions() {
-            for (at, replica) in partition.replicas.iter().enumerate() {
+            for (at, replica) in partition.members().enumerate() {
                 if let Ok(found) = candidates.binary_search_by_key(&replica.node, |c| c.node) {
                     candidates[found].replicas += 1;
                     candidates[found].leaders += u64::from(at == 0);

@@ -3,6 +3,7 @@
 use duramen_types::{Timestamp, TopicPartition};
 
 use super::*;
+use crate::command::{AdvanceReplacement, ReplaceReplica, ReplacementStep};
 use crate::config::Settings;
 use crate::topic::Replica;
 
@@ -30,7 +31,8 @@ fn new_topic(name: &str, id: u8, nodes: &[u64]) -> NewTopic {
         id: ReplicaId::new(1000 + node),
         formed: false,
     };
-    let partition = Partition { replicas: nodes.iter().map(replica).collect(), formed: false };
+    let replicas = nodes.iter().map(replica).collect();
+    let partition = Partition { replicas, ..Partition::default() };
     NewTopic {
         name: name.into(),
         id: topic_id(id),
@@ -213,6 +215,121 @@ fn a_limited_memory_forgets_the_oldest() {
     assert!(!memory.contains(&3));
 }
 
+fn place() -> TopicPartition {
+    TopicPartition { topic: topic_id(1), partition: PartitionId::new(1) }
+}
+
+/// A replacement in partition 1 of topic 1.
+fn replace(old: u64, node: u64, new: u64, instead_of: Option<u64>) -> Command {
+    Command::ReplaceReplica(ReplaceReplica {
+        topic: topic_id(1),
+        partition: PartitionId::new(1),
+        old: ReplicaId::new(old),
+        new: Replica { node: NodeId::new(node), id: ReplicaId::new(new), formed: true },
+        instead_of: instead_of.map(ReplicaId::new),
+    })
+}
+
+fn advance(old: u64, new: u64, step: ReplacementStep) -> Command {
+    Command::AdvanceReplacement(AdvanceReplacement {
+        topic: topic_id(1),
+        partition: PartitionId::new(1),
+        old: ReplicaId::new(old),
+        new: ReplicaId::new(new),
+        step,
+    })
+}
+
+fn set(replica: u64) -> Outcome {
+    Outcome::ReplacementSet { replica: ReplicaId::new(replica) }
+}
+
+/// Four nodes, and a topic on the first three.
+fn log_with_topic() -> Log {
+    let mut log = Log::formed();
+    log.apply(Command::RegisterNode(node(4, 14)));
+    log.apply(Command::CreateTopic(new_topic("a", 1, &[1, 2, 3])));
+    log
+}
+
+fn replicas(log: &Log) -> Vec<(u64, u64)> {
+    let partition = log.state.partition(place()).unwrap();
+    partition.replicas.iter().map(|held| (held.node.get(), held.id.get())).collect()
+}
+
+#[test]
+fn a_replaced_replica_keeps_its_place_and_each_step_can_be_repeated() {
+    use ReplacementStep::{Finish, Promote};
+    let mut log = log_with_topic();
+    for _ in 0..2 {
+        assert_eq!(log.apply(replace(1001, 4, 7, None)), set(7));
+    }
+    let partition = log.state.partition(place()).unwrap();
+    assert!(!partition.replacement.unwrap().new.formed, "nothing of it is formed yet");
+    assert_eq!(partition.served_on(NodeId::new(4)).unwrap().id, ReplicaId::new(7));
+    assert_eq!(partition.served_on(NodeId::new(1)).unwrap().id, ReplicaId::new(1001));
+    let mark = FormedMark {
+        topic: topic_id(1),
+        partition: PartitionId::new(1),
+        replica: Some(ReplicaId::new(7)),
+    };
+    assert_eq!(log.apply(Command::MarkFormed(vec![mark])), Outcome::MarksSet { unknown: 0 });
+    assert_eq!(log.refused(advance(1001, 7, Finish)), Refusal::NoReplacement);
+    for step in [Promote, Promote, Finish, Finish, Promote] {
+        assert_eq!(log.apply(advance(1001, 7, step)), set(7), "{step:?}");
+    }
+    assert_eq!(replicas(&log), [(4, 7), (2, 1002), (3, 1003)]);
+    let partition = log.state.partition(place()).unwrap();
+    assert_eq!((partition.replacement, partition.replicas[0].formed), (None, true));
+    assert!(log.state.is_removed(ReplicaId::new(1001)));
+    assert_eq!(log.apply(replace(1001, 4, 7, None)), set(7), "a late retry");
+    let gone = Refusal::UnknownReplica { replica: ReplicaId::new(1001) };
+    assert_eq!(log.refused(replace(1001, 1, 8, None)), gone);
+    assert_eq!(
+        log.refused(replace(7, 1, 1001, None)),
+        Refusal::BadReplacement,
+        "an id used before"
+    );
+}
+
+#[test]
+fn one_replica_of_a_partition_is_replaced_at_a_time_and_on_a_node_of_its_own() {
+    let mut log = log_with_topic();
+    assert_eq!(log.refused(replace(1001, 2, 7, None)), Refusal::BadReplacement);
+    assert_eq!(log.refused(replace(1001, 1, 1002, None)), Refusal::BadReplacement);
+    assert_eq!(log.refused(replace(1001, 1, 0, None)), Refusal::BadReplacement);
+    assert_eq!(
+        log.refused(replace(1001, 9, 7, None)),
+        Refusal::UnknownNode { node: NodeId::new(9) }
+    );
+    assert_eq!(log.refused(replace(1001, 1, 7, Some(6))), Refusal::NoReplacement);
+    log.apply(replace(1001, 1, 7, None));
+    let under_way = Refusal::ReplacementUnderWay { replica: ReplicaId::new(7) };
+    assert_eq!(log.refused(replace(1002, 2, 8, None)), under_way);
+    assert_eq!(log.refused(replace(1002, 2, 8, Some(7))), under_way);
+    assert_eq!(log.refused(replace(1001, 1, 8, Some(6))), under_way);
+}
+
+#[test]
+fn a_new_replica_can_be_given_up_until_it_may_vote() {
+    use ReplacementStep::{Cancel, Promote};
+    let mut log = log_with_topic();
+    log.apply(replace(1001, 4, 7, None));
+    assert_eq!(log.apply(replace(1001, 4, 8, Some(7))), set(8));
+    assert!(log.state.is_removed(ReplicaId::new(7)));
+    assert_eq!(log.refused(advance(1001, 7, Promote)), Refusal::NoReplacement);
+    for _ in 0..2 {
+        assert_eq!(log.apply(advance(1001, 8, Cancel)), set(8));
+    }
+    assert_eq!(log.refused(advance(1001, 8, Promote)), Refusal::NoReplacement);
+    assert_eq!(replicas(&log), [(1, 1001), (2, 1002), (3, 1003)]);
+    log.apply(replace(1001, 4, 9, None));
+    log.apply(advance(1001, 9, Promote));
+    assert_eq!(log.refused(advance(1001, 9, Cancel)), Refusal::ReplacementPromoting);
+    let under_way = Refusal::ReplacementUnderWay { replica: ReplicaId::new(9) };
+    assert_eq!(log.refused(replace(1001, 4, 10, Some(9))), under_way);
+}
+
 mod random {
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -241,7 +358,19 @@ mod random {
                 }])
             },
         );
+        let small = || (0..4u64).prop_map(|n| [1001, 1002, 7, 8][usize::try_from(n).unwrap()]);
+        let replaced = (small(), 0..5u64, small(), proptest::option::of(small()))
+            .prop_map(|(old, node, new, instead_of)| replace(old, node, new, instead_of));
+        let step = proptest::sample::select(vec![
+            ReplacementStep::Promote,
+            ReplacementStep::Finish,
+            ReplacementStep::Cancel,
+        ]);
+        let advanced =
+            (small(), small(), step).prop_map(|(old, new, step)| advance(old, new, step));
         prop_oneof![
+            6 => replaced,
+            6 => advanced,
             1 => (1..3u8).prop_map(|n| Command::FormCluster {
                 cluster: ClusterId::from_bytes([n; 16]),
             }),
@@ -257,7 +386,37 @@ mod random {
         ]
     }
 
+    /// What holds of every partition, whatever happened.
+    fn check_replacements(state: &State) -> Result<(), TestCaseError> {
+        for (id, partition) in state.partitions() {
+            let members: Vec<_> = partition.members().collect();
+            let ids: BTreeSet<_> = members.iter().map(|held| held.id).collect();
+            prop_assert_eq!(ids.len(), members.len(), "an id twice in {}", id);
+            prop_assert!(ids.iter().all(|id| !state.is_removed(*id)), "a removed id is back");
+            let nodes: BTreeSet<_> = partition.replicas.iter().map(|held| held.node).collect();
+            prop_assert_eq!(nodes.len(), partition.replicas.len(), "a node twice in {}", id);
+            if let Some(now) = partition.replacement {
+                prop_assert!(partition.replica_ids().contains(&now.old));
+            }
+        }
+        Ok(())
+    }
+
     proptest! {
+        #[test]
+        fn replacements_keep_the_placement_valid(commands in vec(command(), 0..120)) {
+            let mut log = log_with_topic();
+            for command in commands {
+                let before = log.state.clone();
+                let outcome = log.apply(command);
+                check_replacements(&log.state)?;
+                if let Outcome::Refused(_) = outcome {
+                    let after = State { applied: before.applied, ..log.state.clone() };
+                    prop_assert_eq!(after, before, "a refused command changed the state");
+                }
+            }
+        }
+
         #[test]
         fn a_state_from_a_snapshot_goes_on_as_the_original(
             before in vec(command(), 0..40),

@@ -7,7 +7,7 @@ use super::*;
 
 fn open(dir: &Path) -> Result<HardState, HardStateError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    HardState::open(&disk, dir, Tasks::inline())
+    HardState::open(&disk, dir, false, Tasks::inline())
 }
 
 fn vote(term: u64) -> Vote {
@@ -100,4 +100,15 @@ async fn a_durable_record_that_is_gone_is_a_lost_vote() {
     std::fs::write(&path, bytes).unwrap();
     let error = open(dir.path()).unwrap_err();
     assert!(matches!(error, HardStateError::LostVote { record: 1, durable: 2, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_file_beside_replicas_is_a_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let beside_replicas = || HardState::open(&disk, dir.path(), true, Tasks::inline());
+    assert!(matches!(beside_replicas(), Err(HardStateError::Missing { .. })));
+    three_saved(dir.path()).await;
+    beside_replicas().unwrap().give_up().unwrap();
+    assert!(matches!(beside_replicas(), Err(HardStateError::Missing { .. })));
 }

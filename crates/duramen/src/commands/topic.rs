@@ -1,11 +1,15 @@
-//! `duramen topic`: create, list, describe, alter and delete topics.
+//! `duramen topic`: create, list, describe, alter and delete topics, and move their replicas.
+
+mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use duramen_client::{
-    Admin, ErrorCode, NewTopic, NodeId, Offset, PartitionDescription, Term, TopicDescription,
+    Admin, ErrorCode, NewTopic, NodeId, Offset, PartitionDescription, PartitionId,
+    ReplacementDescription, Term, TopicDescription,
 };
+use duramen_proto::v1;
 use futures::future::join_all;
 use serde::Serialize;
 
@@ -39,6 +43,12 @@ const DELETE: &str = "\
 Example:
   duramen topic delete quakes";
 
+const MOVE: &str = "\
+Examples:
+  duramen topic move quakes --partition 0 --from 1 --to 4
+  duramen topic move quakes --partition 0 --from 1 --to 4 --no-wait
+  duramen topic move quakes --partition 0 --from 1 --to 4 --cancel";
+
 /// Topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
@@ -54,6 +64,9 @@ pub(crate) enum TopicCommand {
     /// Change the configuration of a topic
     #[command(after_help = ALTER)]
     Alter(AlterArgs),
+    /// Move a replica of a partition to another node
+    #[command(after_help = MOVE)]
+    Move(moves::MoveArgs),
     /// Delete a topic and its records, for good
     #[command(after_help = DELETE)]
     Delete(NameArgs),
@@ -126,6 +139,7 @@ pub(crate) async fn run(command: TopicCommand, context: Context) -> Result<(), C
         TopicCommand::List(args) => list(&args, &context).await,
         TopicCommand::Describe(args) => describe(&args, &context).await,
         TopicCommand::Alter(args) => alter(args, &context).await,
+        TopicCommand::Move(args) => moves::run(args, &context).await,
         TopicCommand::Delete(args) => delete(&args, &context).await,
     }
 }
@@ -177,11 +191,11 @@ async fn list(args: &ListArgs, context: &Context) -> Result<(), CliError> {
 async fn describe(args: &NameArgs, context: &Context) -> Result<(), CliError> {
     let admin = args.client.connect(context).await?.admin();
     let mut topic = admin.describe_topic(&args.name).await?;
-    ask_leaders(context, &admin, &mut topic).await;
+    let problems = ask_nodes(context, &admin, &mut topic).await;
     if context.json {
-        return output::json(&TopicJson::new(topic));
+        return output::json(&TopicJson::with_problems(topic, &problems));
     }
-    print(&topic)
+    print(&topic, &problems)
 }
 
 async fn alter(args: AlterArgs, context: &Context) -> Result<(), CliError> {
@@ -205,12 +219,21 @@ async fn delete(args: &NameArgs, context: &Context) -> Result<(), CliError> {
     output::line(&format!("deleted {}", args.name))
 }
 
+/// What nodes say is wrong with their replicas: partition, node, reason.
+type Problems = Vec<(PartitionId, NodeId, String)>;
+
 /// Fills in what only leaders know: where their partitions begin and end, and which replicas are
-/// caught up. What no leader says in time stays as the answering node knows it.
-async fn ask_leaders(context: &Context, admin: &Admin, topic: &mut TopicDescription) {
-    let Ok(cluster) = admin.describe_cluster().await else { return };
-    let leaders: BTreeSet<NodeId> = topic.partitions.iter().filter_map(|p| p.leader).collect();
-    let nodes = cluster.nodes.iter().filter(|node| leaders.contains(&node.id));
+/// caught up; gives what is wrong with replicas, as their nodes say. What nobody says in time stays
+/// as the answering node knows it.
+async fn ask_nodes(context: &Context, admin: &Admin, topic: &mut TopicDescription) -> Problems {
+    let mut problems = Problems::new();
+    let Ok(cluster) = admin.describe_cluster().await else { return problems };
+    let holders: BTreeSet<NodeId> = topic
+        .partitions
+        .iter()
+        .flat_map(|p| p.leader.into_iter().chain(p.replicas.clone()))
+        .collect();
+    let nodes = cluster.nodes.iter().filter(|node| node.alive && holders.contains(&node.id));
     let asked = nodes.map(|node| async {
         let admin = DirectAdmin::new(&context.env, &node.address, limits::DESCRIBE_LEADER);
         (node.id, admin.describe_topic(&topic.name).await)
@@ -220,19 +243,31 @@ async fn ask_leaders(context: &Context, admin: &Admin, topic: &mut TopicDescript
         if theirs.id != topic.id.as_bytes()[..] {
             continue;
         }
-        for told in theirs.partitions.into_iter().filter(|told| told.leader == node.get()) {
+        for told in theirs.partitions {
             let known = topic.partitions.iter_mut().find(|known| known.id.get() == told.id);
             let Some(known) = known else { continue };
-            known.leader = Some(node);
-            known.leader_epoch = Term::new(told.leader_epoch);
-            known.in_sync = told.in_sync.into_iter().map(NodeId::new).collect();
-            known.log_start_offset = told.log_start_offset.map(Offset::new);
-            known.high_watermark = told.high_watermark.map(Offset::new);
+            if !told.problem.is_empty() {
+                problems.push((known.id, node, told.problem.clone()));
+            }
+            if told.leader == node.get() {
+                take_leaders_word(known, node, told);
+            }
         }
     }
+    problems.sort();
+    problems
 }
 
-fn print(topic: &TopicDescription) -> Result<(), CliError> {
+fn take_leaders_word(known: &mut PartitionDescription, node: NodeId, told: v1::Partition) {
+    known.leader = Some(node);
+    known.leader_epoch = Term::new(told.leader_epoch);
+    known.in_sync = told.in_sync.into_iter().map(NodeId::new).collect();
+    known.log_start_offset = told.log_start_offset.map(Offset::new);
+    known.high_watermark = told.high_watermark.map(Offset::new);
+    known.replacement = told.replacement.map(ReplacementDescription::from);
+}
+
+fn print(topic: &TopicDescription, problems: &Problems) -> Result<(), CliError> {
     let TopicDescription { name, id, replication_factor, partitions, config } = topic;
     let count = partitions.len();
     output::line(&format!("{name}: {count} x {replication_factor}, id {id}\n"))?;
@@ -249,6 +284,17 @@ fn print(topic: &TopicDescription) -> Result<(), CliError> {
     });
     let header = ["PARTITION", "LEADER", "EPOCH", "REPLICAS", "IN SYNC", "START", "END"];
     table::print(&header, rows.collect())?;
+    for partition in partitions {
+        if let Some(replacement) = &partition.replacement {
+            let said = moves::describe(replacement);
+            output::line(&format!("partition {}: {said}", partition.id))?;
+        }
+    }
+    for (partition, node, problem) in problems {
+        output::line(&format!(
+            "partition {partition}: the replica on node {node} takes no part: {problem}"
+        ))?;
+    }
     output::line("")?;
     let rows = config.iter().map(|entry| {
         let origin = if entry.explicit { "topic" } else { "default" };
@@ -276,6 +322,10 @@ struct PartitionJson {
     in_sync: Vec<u64>,
     log_start_offset: Option<u64>,
     high_watermark: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacement: Option<moves::ReplacementJson>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    problems: BTreeMap<u64, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -288,6 +338,10 @@ struct ConfigJson {
 
 impl TopicJson {
     fn new(topic: TopicDescription) -> Self {
+        Self::with_problems(topic, &Problems::new())
+    }
+
+    fn with_problems(topic: TopicDescription, problems: &Problems) -> Self {
         let config = topic.config.into_iter().map(|entry| ConfigJson {
             name: entry.name,
             value: entry.value,
@@ -298,14 +352,19 @@ impl TopicJson {
             name: topic.name,
             id: topic.id.to_string(),
             replication_factor: topic.replication_factor,
-            partitions: topic.partitions.iter().map(PartitionJson::new).collect(),
+            partitions: topic
+                .partitions
+                .iter()
+                .map(|partition| PartitionJson::new(partition, problems))
+                .collect(),
             config: config.collect(),
         }
     }
 }
 
 impl PartitionJson {
-    fn new(partition: &PartitionDescription) -> Self {
+    fn new(partition: &PartitionDescription, problems: &Problems) -> Self {
+        let own = problems.iter().filter(|(id, _, _)| *id == partition.id);
         Self {
             partition: partition.id.get(),
             leader: partition.leader.map(|node| node.get()),
@@ -314,6 +373,8 @@ impl PartitionJson {
             in_sync: partition.in_sync.iter().map(|node| node.get()).collect(),
             log_start_offset: partition.log_start_offset.map(|offset| offset.get()),
             high_watermark: partition.high_watermark.map(|offset| offset.get()),
+            replacement: partition.replacement.as_ref().map(moves::ReplacementJson::new),
+            problems: own.map(|(_, node, problem)| (node.get(), problem.clone())).collect(),
         }
     }
 }
