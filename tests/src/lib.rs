@@ -3,6 +3,7 @@
 
 pub mod campaign;
 pub mod faultfs;
+pub mod fuzzing;
 pub mod mutants;
 pub mod powercut;
 pub mod processes;

@@ -8,6 +8,8 @@
 
 mod clock;
 mod disk;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod net;
 pub mod planted;
 mod random;
