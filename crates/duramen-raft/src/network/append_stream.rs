@@ -108,7 +108,13 @@ where
                 Step::Answer(Some((seq, result))) => {
                     self.early.insert(seq, result);
                 }
-                Step::Answer(None) => return Some(Err(unreachable("the peer link was lost"))),
+                Step::Answer(None) => {
+                    // Openraft waits between attempts where it makes a request: see `refused`.
+                    if self.next_seq == 0 && !self.input_ended {
+                        drop(self.input.next().await);
+                    }
+                    return Some(Err(unreachable("the peer link was lost")));
+                }
                 Step::TimedOut => {
                     return Some(Err(unreachable("the follower stopped answering appends")));
                 }
