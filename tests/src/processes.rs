@@ -19,7 +19,8 @@ use std::io::Write as _;
 
 pub use cluster::Cluster;
 pub use damage::{append_garbage, flip_bit, segments};
-pub use history::{Fate, History, Sent};
+pub use duramen_checker::{Fate, Placed};
+pub use history::{Counts, History, now};
 pub use http::get;
 pub use load::{Load, LoadOptions};
 pub use node::Node;

@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use crate::authorize::{self, AllowAll, Authorizer, Caller, Operation, Resource};
 use crate::bootstrap::{self, FormServer};
 use crate::error::BrokerError;
-use crate::identity::{Founder, IdentityError, Phase, create_durably};
+use crate::identity::{Founder, IdentityError, Phase};
 use crate::member::Member;
 use crate::metadata::{MetadataCopy, MetadataWriter};
 use crate::quarantine;
@@ -100,8 +100,7 @@ impl Broker {
     /// [`NodeError`]; the node must not start.
     pub fn open(env: &Env, options: StartOptions) -> Result<Arc<Self>, NodeError> {
         let dir = options.dir.clone();
-        let locked =
-            create_durably(&*env.disk, &dir).and_then(|()| env.disk.lock(&dir.join("lock")));
+        let locked = env.disk.create_dir_all(&dir).and_then(|()| env.disk.lock(&dir.join("lock")));
         let lock = locked.map_err(|source| NodeError::Locked { dir: dir.clone(), source })?;
         let identity = SharedIdentity::open(env, dir, options.node)?;
         Ok(Arc::new(Self {
@@ -277,9 +276,8 @@ impl Broker {
         }
         let copy = MetadataCopy::new();
         let group = GroupId::Metadata;
-        let has_replica = host.has_replica(group, local.incarnation).unwrap_or(false);
         let was_member = matches!(identity.phase(), Phase::Member { .. });
-        if !has_replica && !was_member {
+        if !was_member {
             let created =
                 host.create_replica(group, local.incarnation, crate::member::metadata_log());
             created.await.map_err(NodeError::Metadata)?;

@@ -122,27 +122,6 @@ pub(crate) struct Identity {
     phase: Phase,
 }
 
-/// Creates a directory, if it is not there, so that a power loss leaves it where it is: a node whose
-/// directory vanished would come back as another one.
-///
-/// # Errors
-/// As the disk says.
-pub(crate) fn create_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let mut missing = Vec::new();
-    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        if disk.exists(ancestor)? {
-            break;
-        }
-        missing.push(ancestor);
-    }
-    disk.create_dir_all(dir)?;
-    for created in missing {
-        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
-        disk.sync_dir(parent.unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
-}
-
 /// Below 2^63, so that it is the same number everywhere.
 fn draw_incarnation(random: &dyn Random) -> u64 {
     (random.next_u64() >> 1).max(1)
@@ -173,6 +152,7 @@ impl Identity {
                     return Err(IdentityError::Lost { dir: dir.to_owned() });
                 }
             }
+            sync_names_above(disk, dir).map_err(io("make durable the name of", dir))?;
             let incarnation = draw_incarnation(random);
             let identity =
                 Self { format: FORMAT, node: node.get(), incarnation, phase: Phase::Empty };
@@ -300,6 +280,20 @@ impl Identity {
     }
 }
 
+/// Makes the names of a new data directory and of what was made above it durable: without it a
+/// power cut takes the directory with all that was acknowledged in it.
+fn sync_names_above(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Nobody who may not read a directory has made a name in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use duramen_env::{CrashMode, RealDisk, SeededRandom, SimDisk};
@@ -311,25 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn a_power_cut_does_not_take_a_new_directory() {
+        let disk = SimDisk::new(1);
+        let open = |seed| {
+            let dir = Path::new("/srv/duramen/data");
+            Identity::open(&disk, &SeededRandom::new(seed), dir, NodeId::new(1)).unwrap()
+        };
+        let first = open(1);
+        disk.crash(CrashMode::KeepNone);
+        disk.reopen();
+        assert_eq!(open(2), first);
+    }
+
+    #[test]
     fn an_identity_survives_a_restart_and_a_wiped_directory_is_another_one() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path(), 1, 1).unwrap();
         assert_eq!(open(dir.path(), 1, 2).unwrap(), first);
         std::fs::remove_file(dir.path().join(NAME)).unwrap();
         assert_ne!(open(dir.path(), 1, 3).unwrap().incarnation(), first.incarnation());
-    }
-
-    #[test]
-    fn a_new_directory_outlives_a_power_loss() {
-        let disk = SimDisk::new(1);
-        let dir = Path::new("/var/lib/duramen");
-        create_durably(&disk, dir).unwrap();
-        let identity = Identity::open(&disk, &SeededRandom::new(1), dir, NodeId::new(1)).unwrap();
-        disk.crash(CrashMode::KeepNone);
-        disk.reopen();
-        create_durably(&disk, dir).unwrap();
-        let again = Identity::open(&disk, &SeededRandom::new(2), dir, NodeId::new(1)).unwrap();
-        assert_eq!(again, identity);
     }
 
     #[test]

@@ -189,8 +189,9 @@ impl Cluster {
     pub(crate) async fn describe_cluster(
         &self,
     ) -> Result<v1::DescribeClusterResponse, ClientError> {
+        let mut attempts = self.describing("describe the cluster");
         let answer = self
-            .call_any("describe the cluster", |node| async move {
+            .call_any_counted(&mut attempts, |node| async move {
                 let metadata_index = self.metadata_index();
                 node.admin().describe_cluster(v1::DescribeClusterRequest { metadata_index }).await
             })
@@ -202,8 +203,9 @@ impl Cluster {
 
     /// Describes a topic and remembers its partitions.
     pub(crate) async fn describe_topic(&self, name: &Arc<str>) -> Result<v1::Topic, ClientError> {
+        let mut attempts = self.describing("describe the topic");
         let answer = self
-            .call_any("describe the topic", |node| async move {
+            .call_any_counted(&mut attempts, |node| async move {
                 let request = v1::DescribeTopicRequest {
                     name: name.to_string(),
                     metadata_index: self.metadata_index(),
@@ -218,6 +220,10 @@ impl Cluster {
             .apply_topic(&topic)
             .ok_or(ClientError::Protocol { what: "topic id is not 16 bytes" })?;
         Ok(topic)
+    }
+
+    fn describing(&self, what: &'static str) -> Attempts {
+        Attempts::new(what, self.options.request_timeout).each(limits::DESCRIBE_ATTEMPT)
     }
 
     fn unknown_topic(&self, name: &Arc<str>, error: ClientError) -> ClientError {
@@ -254,6 +260,21 @@ impl Cluster {
             Some((id, _)) if id != topic.id => Err(topic.recreated(id.as_bytes())),
             _ => Ok(()),
         }
+    }
+
+    /// Asks other nodes than the silent one whether it still leads a partition; whether another
+    /// node does.
+    pub(crate) async fn is_led_elsewhere(
+        &self,
+        topic: &PinnedTopic,
+        partition: PartitionId,
+        silent: &Arc<str>,
+    ) -> Result<bool, ClientError> {
+        if self.any_address() == *silent {
+            self.preferred.fetch_add(1, Ordering::Relaxed);
+        }
+        self.refresh(topic).await?;
+        Ok(self.route(topic, partition, 0) != *silent)
     }
 
     /// The address to try for a partition after so many failures in a row.

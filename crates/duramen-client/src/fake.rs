@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub(crate) silent_about_leaders: bool,
     /// Produce requests seen, with the metadata index they carry.
     pub(crate) produce_requests: Vec<u64>,
+    /// How often a topic was described.
+    pub(crate) describes: u32,
     /// Bytes sent on fetch streams.
     pub(crate) fetched_bytes: u64,
     pub(crate) fetch_streams: u32,
@@ -323,6 +325,17 @@ impl Fake {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         self.lock().addresses.insert(id, address);
+    }
+
+    /// Waits until topics were described so often.
+    pub(crate) async fn until_described(&self, times: u32) {
+        loop {
+            let changed = self.shared.changed.notified();
+            if self.lock().describes >= times {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn move_leader(&self, partition: u32, to: u64) {

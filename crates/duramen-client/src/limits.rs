@@ -11,6 +11,14 @@ pub(crate) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 /// A call is given up on one node, and tried on another, after this part of its time.
 pub(crate) const ATTEMPTS_PER_CALL: u32 = 3;
 
+/// A node describes the cluster and its topics from memory: one that has not after this long is
+/// left for another.
+pub(crate) const DESCRIBE_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// After so long without any answer to what is under way, other nodes are asked who leads: a
+/// frozen leader breaks no connection, and an election takes about a second.
+pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+
 /// First wait between two attempts; it doubles from there.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 

@@ -38,6 +38,7 @@ impl Backoff {
 pub(crate) struct Attempts {
     what: &'static str,
     allowed: Duration,
+    one: Duration,
     deadline: Instant,
     backoff: Backoff,
     unknown_topic: u32,
@@ -49,6 +50,7 @@ impl Attempts {
         Self {
             what,
             allowed,
+            one: allowed / limits::ATTEMPTS_PER_CALL,
             deadline: Instant::now() + allowed,
             backoff: Backoff::default(),
             unknown_topic: 0,
@@ -56,10 +58,15 @@ impl Attempts {
         }
     }
 
+    /// No attempt takes longer than this.
+    pub(crate) fn each(mut self, most: Duration) -> Self {
+        self.one = self.one.min(most);
+        self
+    }
+
     /// When one attempt is given up: well before the call's own end, so that another node is tried.
     pub(crate) fn attempt_deadline(&self) -> Instant {
-        let one = self.allowed / limits::ATTEMPTS_PER_CALL;
-        self.deadline.min(Instant::now() + one)
+        self.deadline.min(Instant::now() + self.one)
     }
 
     /// Whether some earlier attempt may have taken effect.

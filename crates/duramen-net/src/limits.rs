@@ -25,11 +25,12 @@ pub const CONCURRENT_STREAMS_MAX: u32 = 1_024;
 /// Bytes of the headers of one request.
 pub const HEADER_BYTES_MAX: u32 = 16 << 10;
 
-/// How long an idle connection waits before it asks whether the other side lives.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a connection with calls under way hears nothing before it asks whether the other side
+/// lives.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long the other side may take to answer that.
-pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the other side may take to answer that: a busy one answers late, a frozen one never.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a connection may take to be made, HTTP/2 handshake included: one lost packet of the
 /// handshake, which is sent again after a second, may be made up for.

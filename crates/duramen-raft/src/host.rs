@@ -123,7 +123,7 @@ impl RaftHost {
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
         let has_replicas = has_replicas(env, dir)
             .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
-        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks)?;
+        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks.clone())?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -349,7 +349,7 @@ impl RaftHost {
             metrics::synced(clock.monotonic().saturating_sub(started));
             synced
         };
-        let tasks = self.env.tasks;
+        let tasks = self.env.tasks.clone();
         ReplicaParts {
             env: self.env.clone(),
             group,

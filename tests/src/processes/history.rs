@@ -1,93 +1,95 @@
-//! What a producer was told, and whether the cluster keeps to it.
+//! What producers were told, and whether the cluster keeps to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use duramen_client::{Client, ConsumerOptions, PartitionId, PartitionOffsets, Start};
+use duramen_checker::{
+    Call, Fate, Key, Micros, Observation, OpId, Options, Record, Report, Sent, Value,
+};
+use duramen_client::{Client, ConsumerOptions, PartitionOffsets, Start};
 use futures::StreamExt as _;
 use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Outcome;
 
-/// What became of a record, as its producer was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It is stored, at this offset, by the leader of this epoch.
-    Acknowledged {
-        /// The offset.
-        offset: u64,
-        /// The leader's epoch.
-        epoch: u64,
-    },
-    /// It may or may not be stored.
-    Unknown,
-    /// It is not stored.
-    Refused,
-}
+/// The process that reads everything in the end; producers have the numbers of their partitions.
+const READER: u32 = u32::MAX;
 
-/// A record that was sent, and what its producer was told when.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    /// Its value, like no other.
-    pub value: String,
-    /// What became of it.
-    pub fate: Fate,
-    /// When the producer learned so.
-    pub at: Instant,
-}
+/// Who asks for offsets before that, and after it: maybe another leader, so somebody else.
+const OBSERVERS: [u32; 2] = [1, 2];
 
-impl Sent {
-    /// Whether it was acknowledged at an earlier offset than this.
-    const fn is_before(&self, offset: u64) -> bool {
-        matches!(self.fate, Fate::Acknowledged { offset: stored, .. } if stored < offset)
-    }
-}
-
-/// The records of one topic by partition, each partition's in the order in which they were sent.
+/// The values sent to one topic, each like no other, and what their producers were told. Times
+/// are those since the first of them.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    partitions: BTreeMap<u32, Vec<Sent>>,
+    log: duramen_checker::History,
 }
 
 /// What [`History::check`] counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records that were acknowledged, all of which were read.
-    pub acknowledged: usize,
+    /// Records that were acknowledged; those that retention has not trimmed were read.
+    pub acknowledged: u64,
     /// Records of unknown outcome that turned out to be stored.
-    pub unknown_stored: usize,
-    /// Records of unknown outcome that are not stored.
-    pub unknown_lost: usize,
+    pub unknown_stored: u64,
+    /// Records of unknown outcome that are not stored, or trimmed.
+    pub unknown_lost: u64,
+}
+
+/// Stands for the bytes of a value.
+fn value_of(bytes: &[u8]) -> Value {
+    xxh3_64(bytes)
+}
+
+/// The time of histories: since the first question for it in this program.
+pub fn now() -> Micros {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    Micros::try_from(elapsed.as_micros()).unwrap_or(Micros::MAX)
 }
 
 impl History {
-    /// Notes what became of the next record of a partition.
-    pub fn push(&mut self, partition: u32, sent: Sent) {
-        self.partitions.entry(partition).or_default().push(sent);
+    /// A value is about to be sent to a partition, after those that were sent there before.
+    pub fn send(&mut self, partition: u32, value: &[u8]) -> OpId {
+        self.log.invoke(partition, now(), Call::Send(&[(partition, value_of(value))]))
+    }
+
+    /// The producer is told what became of a value.
+    pub fn settle(&mut self, send: OpId, fate: Fate) {
+        let time = now();
+        match fate {
+            Fate::Acknowledged(placed) => {
+                self.log.complete(send, time, duramen_checker::Outcome::Sent(&[placed]));
+            }
+            Fate::Failed => self.log.complete(send, time, duramen_checker::Outcome::Failed),
+            Fate::Unknown => self.log.complete(send, time, duramen_checker::Outcome::Unknown),
+        }
     }
 
     /// Goes on with what later producers of the same topic were told.
     pub fn extend(&mut self, later: Self) {
-        for (partition, sent) in later.partitions {
-            self.partitions.entry(partition).or_default().extend(sent);
-        }
+        self.log.extend(later.log);
     }
 
-    /// The records of a partition, in the order in which they were sent.
+    /// The values of a partition, in the order in which they were sent.
+    pub fn of(&self, partition: u32) -> impl Iterator<Item = Sent> + '_ {
+        self.log.sent().filter(move |sent| sent.key == partition)
+    }
+
+    /// Whether a value was acknowledged at this offset.
     #[must_use]
-    pub fn of(&self, partition: u32) -> &[Sent] {
-        self.partitions.get(&partition).map_or(&[], Vec::as_slice)
+    pub fn was_acknowledged(&self, partition: u32, offset: u64, value: &[u8]) -> bool {
+        let value = value_of(value);
+        self.of(partition).any(|sent| {
+            let is_there =
+                |fate| matches!(fate, Fate::Acknowledged(at) if at.offset == Some(offset));
+            sent.value == value && is_there(sent.fate)
+        })
     }
 
-    /// Records that were acknowledged, over all partitions.
-    #[must_use]
-    pub fn acknowledged(&self) -> usize {
-        let all = self.partitions.values().flatten();
-        all.filter(|sent| matches!(sent.fate, Fate::Acknowledged { .. })).count()
-    }
-
-    /// Reads the whole topic back and compares: every acknowledged record is there, once, at its
-    /// offset and in the order of sending; no value is there twice; nothing is there that was
-    /// refused or never sent; offsets have no gaps. What retention has trimmed is left out.
+    /// Reads the whole topic back and checks what was told and what is there. What retention has
+    /// trimmed is left out.
     ///
     /// # Errors
     /// The topic cannot be read.
@@ -95,143 +97,83 @@ impl History {
     /// # Panics
     /// If the cluster did not keep to what it said.
     pub async fn check(&self, client: &Client, topic: &str) -> Outcome<Counts> {
-        let mut counts = Counts::default();
-        let read = read_all(client, topic).await?;
-        for (partition, sent) in &self.partitions {
-            let empty = BTreeMap::new();
-            let read = read.get(partition).unwrap_or(&empty);
-            let first = read.first_key_value().map_or(0, |(first, _)| *first);
-            let kept: Vec<_> = sent.iter().filter(|sent| !sent.is_before(first)).cloned().collect();
-            let checked = check_partition(*partition, &kept, read);
-            counts.acknowledged += checked.acknowledged;
-            counts.unknown_stored += checked.unknown_stored;
-            counts.unknown_lost += checked.unknown_lost;
+        let report = self.judge(client, topic).await?;
+        assert!(report.is_sound(), "{topic}: {report}");
+        Ok(Counts {
+            acknowledged: report.figures.acknowledged,
+            unknown_stored: report.figures.unknown_stored,
+            unknown_lost: report.figures.unknown_unseen,
+        })
+    }
+
+    /// As [`check`](Self::check), with all that was found in the answer.
+    ///
+    /// # Errors
+    /// The topic cannot be read.
+    pub async fn judge(&self, client: &Client, topic: &str) -> Outcome<Report> {
+        let mut log = self.log.clone();
+        read_all(&mut log, client, topic).await?;
+        Ok(duramen_checker::check(&log, &Options::default()))
+    }
+
+    /// Values that were acknowledged, and those of unknown outcome, over all partitions.
+    #[must_use]
+    pub fn fates(&self) -> (u64, u64) {
+        let mut fates = (0, 0);
+        for sent in self.log.sent() {
+            match sent.fate {
+                Fate::Acknowledged(_) => fates.0 += 1,
+                Fate::Unknown => fates.1 += 1,
+                Fate::Failed => {}
+            }
         }
-        for partition in read.keys() {
-            let known = self.partitions.contains_key(partition);
-            assert!(known, "nothing was sent to partition {partition}");
-        }
-        Ok(counts)
+        fates
     }
 }
 
-/// All values of a topic, by partition and offset.
-async fn read_all(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, BTreeMap<u64, String>>> {
-    let kept = log_starts(client, topic).await?;
+/// Reads a topic from the beginning to the end, and notes what it gave.
+async fn read_all(log: &mut duramen_checker::History, client: &Client, topic: &str) -> Outcome {
+    let starts = observe(OBSERVERS[0], log, client, topic).await?;
+    let keys: Vec<Key> = starts.keys().copied().collect();
+    let assign = log.invoke(READER, now(), Call::Assign { keys: &keys, from_start: true });
+    log.complete(assign, now(), duramen_checker::Outcome::Done);
     let options = ConsumerOptions::default().start(Start::First).until_high_watermark();
+    let poll = log.invoke(READER, now(), Call::Poll);
     let mut consumer = client.consumer(topic, options).await?;
-    let mut read = BTreeMap::<u32, BTreeMap<u64, String>>::new();
+    let mut records = Vec::new();
     while let Some(record) = consumer.next().await {
         let record = record?;
-        let value = String::from_utf8(record.value.unwrap_or_default().to_vec())?;
-        let values = read.entry(record.partition.get()).or_default();
-        let offset = record.offset.get();
-        if let Some((last, _)) = values.last_key_value() {
-            assert_eq!(offset, last + 1, "partition {} has a gap or goes back", record.partition);
+        let (key, offset) = (record.partition.get(), record.offset.get());
+        if starts.get(&key) > Some(&offset) {
+            return Err(format!("{topic}: {key} gave {offset}, which is trimmed").into());
         }
-        values.insert(offset, value);
+        let value = value_of(&record.value.unwrap_or_default());
+        records.push(Record { key, offset, value });
     }
+    log.complete(poll, now(), duramen_checker::Outcome::Polled(&records));
     // Retention may have trimmed more meanwhile, and nothing else may be missing at the front.
-    let still_kept = log_starts(client, topic).await?;
-    for (partition, values) in &read {
-        let first = values.first_key_value().map_or(0, |(first, _)| *first);
-        let starts = (kept.get(partition).copied(), still_kept.get(partition).copied());
-        let is_start = starts.0 <= Some(first) && Some(first) <= starts.1;
-        assert!(is_start, "partition {partition} begins at {first}, its log at {starts:?}");
-    }
-    Ok(read)
+    observe(OBSERVERS[1], log, client, topic).await?;
+    Ok(())
 }
 
-/// Where the log of each partition begins.
-async fn log_starts(client: &Client, topic: &str) -> Outcome<BTreeMap<u32, u64>> {
+/// Notes the offsets of all partitions; gives where their logs begin.
+async fn observe(
+    observer: u32,
+    log: &mut duramen_checker::History,
+    client: &Client,
+    topic: &str,
+) -> Outcome<BTreeMap<Key, u64>> {
     let found = client.admin().list_offsets(topic, &BTreeMap::new()).await?;
-    let start =
-        |(id, offsets): (PartitionId, PartitionOffsets)| (id.get(), offsets.log_start_offset.get());
-    Ok(found.into_iter().map(start).collect())
-}
-
-fn check_partition(partition: u32, sent: &[Sent], read: &BTreeMap<u64, String>) -> Counts {
-    let mut counts = Counts::default();
-    let mut places = BTreeMap::new();
-    for (offset, value) in read {
-        if let Some(earlier) = places.insert(value.as_str(), *offset) {
-            let (value, _) = value.split_at(value.len().min(40));
-            assert_eq!(earlier, *offset, "{value:?} is twice in partition {partition}");
-        }
+    let mut starts = BTreeMap::new();
+    for (id, offsets) in found {
+        let PartitionOffsets { log_start_offset, high_watermark, .. } = offsets;
+        let what = Observation {
+            log_start: Some(log_start_offset.get()),
+            high_watermark: Some(high_watermark.get()),
+            leader_epoch: None,
+        };
+        log.observe(observer, id.get(), what);
+        starts.insert(id.get(), log_start_offset.get());
     }
-    let mut expected = BTreeSet::new();
-    let mut last = None;
-    for Sent { value, fate, .. } in sent {
-        let place = places.get(value.as_str()).copied();
-        match fate {
-            Fate::Acknowledged { offset, .. } => {
-                let found = (place, read.get(offset));
-                assert_eq!(
-                    found,
-                    (Some(*offset), Some(value)),
-                    "partition {partition}: an acknowledged record is not at offset {offset}"
-                );
-                assert!(last < Some(*offset), "partition {partition}: {value} came too late");
-                last = Some(*offset);
-                expected.insert(value.as_str());
-                counts.acknowledged += 1;
-            }
-            Fate::Unknown => {
-                expected.insert(value.as_str());
-                match place {
-                    Some(_) => counts.unknown_stored += 1,
-                    None => counts.unknown_lost += 1,
-                }
-            }
-            Fate::Refused => {
-                assert_eq!(place, None, "partition {partition}: {value} was refused and is there");
-            }
-        }
-    }
-    for value in read.values() {
-        assert!(expected.contains(value.as_str()), "{value:?} was never sent");
-    }
-    counts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sent(fates: &[Fate]) -> Vec<Sent> {
-        let at = Instant::now();
-        let record =
-            |(number, fate): (usize, &Fate)| Sent { value: format!("v{number}"), fate: *fate, at };
-        fates.iter().enumerate().map(record).collect()
-    }
-
-    fn read(values: &[&str]) -> BTreeMap<u64, String> {
-        (0..).zip(values.iter().map(|value| (*value).to_owned())).collect()
-    }
-
-    const fn ok(offset: u64) -> Fate {
-        Fate::Acknowledged { offset, epoch: 1 }
-    }
-
-    fn is_fine(fates: &[Fate], values: &[&str]) -> bool {
-        std::panic::catch_unwind(|| check_partition(0, &sent(fates), &read(values))).is_ok()
-    }
-
-    #[test]
-    fn what_was_acknowledged_must_be_there_once_at_its_offset_in_order() {
-        assert!(is_fine(&[ok(0), ok(1)], &["v0", "v1"]));
-        assert!(!is_fine(&[ok(0), ok(1)], &["v0"]), "lost");
-        assert!(!is_fine(&[ok(0), ok(1)], &["v1", "v0"]), "elsewhere");
-        assert!(!is_fine(&[ok(0), ok(1)], &["v0", "v1", "v0"]), "twice");
-        assert!(!is_fine(&[ok(1), ok(0)], &["v1", "v0"]), "out of order");
-    }
-
-    #[test]
-    fn what_is_unknown_may_be_there_once_and_what_was_refused_may_not() {
-        assert!(is_fine(&[ok(0), Fate::Unknown], &["v0"]));
-        assert!(is_fine(&[ok(0), Fate::Unknown], &["v0", "v1"]));
-        assert!(!is_fine(&[ok(0), Fate::Unknown], &["v0", "v1", "v1"]));
-        assert!(!is_fine(&[ok(0), Fate::Refused], &["v0", "v1"]));
-        assert!(!is_fine(&[ok(0)], &["v0", "never sent"]));
-    }
+    Ok(starts)
 }

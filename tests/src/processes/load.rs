@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use duramen_checker::{Micros, OpId, Sent};
 use duramen_client::{
     Client, ClientError, Delivery, ErrorKind, PartitionId, Producer, ProducerOptions,
     ProducerRecord,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::{DEADLINE, Fate, History, Outcome, Sent, eventually};
+use super::{DEADLINE, Fate, History, Outcome, Placed, eventually};
 
 /// Wait before a producer that could not be made is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -86,8 +86,8 @@ impl Load {
     pub async fn wait_acknowledged(&self, partitions: u32, more: usize) -> Outcome {
         let counts = |history: &History| -> Vec<usize> {
             let count = |partition| {
-                let sent = history.of(partition).iter();
-                sent.filter(|sent| matches!(sent.fate, Fate::Acknowledged { .. })).count()
+                let sent = history.of(partition);
+                sent.filter(|sent| matches!(sent.fate, Fate::Acknowledged(_))).count()
             };
             (0..partitions).map(count).collect()
         };
@@ -96,6 +96,26 @@ impl Load {
             let now = counts(&lock(&self.history));
             let enough = now.iter().zip(&before).all(|(now, before)| *now >= before + more);
             if enough { Ok(()) } else { Err(format!("{before:?}, then {now:?}").into()) }
+        })
+        .await
+    }
+
+    /// Waits until a record of each partition was acknowledged after a moment of the time of
+    /// histories, and says how long after it the last of the partitions had its first.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn wait_served(&self, partitions: u32, since: Micros) -> Outcome<Duration> {
+        eventually("every partition acknowledges", async || {
+            let history = lock(&self.history);
+            let mut worst = since;
+            for partition in 0..partitions {
+                let is_acknowledged = |sent: &Sent| matches!(sent.fate, Fate::Acknowledged(_));
+                let acknowledged = history.of(partition).filter(is_acknowledged);
+                let later = acknowledged.filter_map(|sent| sent.completed.filter(|at| *at > since));
+                worst = worst.max(later.min().ok_or_else(|| format!("not {partition}"))?);
+            }
+            Ok(Duration::from_micros(worst - since))
         })
         .await
     }
@@ -110,14 +130,14 @@ impl Load {
             let history = lock(&self.history);
             let mut last = None;
             for sent in history.of(partition) {
-                match sent.fate {
-                    Fate::Acknowledged { epoch: found, .. } if found > epoch => {
-                        let last = last.ok_or("nothing was acknowledged before")?;
-                        return Ok(sent.at.saturating_duration_since(last));
-                    }
-                    Fate::Acknowledged { .. } => last = Some(sent.at),
-                    Fate::Unknown | Fate::Refused => {}
+                let (Fate::Acknowledged(placed), Some(at)) = (sent.fate, sent.completed) else {
+                    continue;
+                };
+                if placed.epoch > epoch {
+                    let last = last.ok_or("nothing was acknowledged before")?;
+                    return Ok(Duration::from_micros(at.saturating_sub(last)));
                 }
+                last = Some(at);
             }
             Err("nothing is acknowledged".into())
         })
@@ -183,20 +203,19 @@ impl Feeder {
         while healthy && !self.is_over() {
             while window.len() < self.options.window && !self.is_over() && healthy {
                 let value = self.value();
-                let record = ProducerRecord::new(value.clone());
+                let send = lock(&self.history).send(self.partition, value.as_bytes());
+                let record = ProducerRecord::new(value);
                 let record = record.partition(PartitionId::new(self.partition));
                 match producer.send(record).await {
-                    Ok(delivery) => window.push_back((value, delivery)),
+                    Ok(delivery) => window.push_back((send, delivery)),
                     Err(error) => {
-                        // Behind those that are still under way, as it was sent.
-                        self.settle_all(&mut window).await;
-                        self.note(value, fate_of(&error));
+                        lock(&self.history).settle(send, fate_of(&error));
                         healthy = false;
                     }
                 }
             }
-            if let Some((value, delivery)) = window.pop_front() {
-                healthy &= self.settle(value, delivery).await;
+            if let Some((send, delivery)) = window.pop_front() {
+                healthy &= self.settle(send, delivery).await;
             }
         }
         self.settle_all(&mut window).await;
@@ -209,34 +228,29 @@ impl Feeder {
         format!("{name:=<width$}")
     }
 
-    async fn settle_all(&self, window: &mut VecDeque<(String, Delivery)>) {
-        while let Some((value, delivery)) = window.pop_front() {
-            self.settle(value, delivery).await;
+    async fn settle_all(&self, window: &mut VecDeque<(OpId, Delivery)>) {
+        while let Some((send, delivery)) = window.pop_front() {
+            self.settle(send, delivery).await;
         }
     }
 
     /// Waits for one record's outcome; says whether the producer can go on.
-    async fn settle(&self, value: String, delivery: Delivery) -> bool {
+    async fn settle(&self, send: OpId, delivery: Delivery) -> bool {
         let (fate, healthy) = match delivery.await {
             Ok(stored) => {
-                let (offset, epoch) = (stored.offset.get(), stored.leader_epoch.get());
-                (Fate::Acknowledged { offset, epoch }, true)
+                let (offset, epoch) = (Some(stored.offset.get()), stored.leader_epoch.get());
+                (Fate::Acknowledged(Placed { offset, epoch }), true)
             }
             Err(error) => (fate_of(&error), false),
         };
-        self.note(value, fate);
+        lock(&self.history).settle(send, fate);
         healthy
-    }
-
-    fn note(&self, value: String, fate: Fate) {
-        let sent = Sent { value, fate, at: Instant::now() };
-        lock(&self.history).push(self.partition, sent);
     }
 }
 
 fn fate_of(error: &ClientError) -> Fate {
     match error.kind() {
         ErrorKind::UnknownOutcome => Fate::Unknown,
-        _ => Fate::Refused,
+        _ => Fate::Failed,
     }
 }

@@ -10,7 +10,7 @@ use duramen_client::{
 };
 use duramen_proto::v1::fetch_response::Data;
 use duramen_tests::processes::{
-    Cluster, Fate, History, Load, LoadOptions, Outcome, Wire, append_garbage, eventually, flip_bit,
+    Cluster, History, Load, LoadOptions, Outcome, Wire, append_garbage, eventually, flip_bit,
     segments,
 };
 use futures::StreamExt as _;
@@ -144,13 +144,9 @@ async fn a_replica_with_a_flipped_bit_takes_no_part_and_is_replaced() {
     cluster.passed();
 }
 
-/// Whether a value was acknowledged at this offset.
+/// Whether this is what was acknowledged at this offset.
 fn was_acknowledged(history: &History, offset: u64, value: Option<Bytes>) -> bool {
-    let value = value.unwrap_or_default();
-    history.of(0).iter().any(|sent| {
-        sent.value.as_bytes() == value
-            && matches!(sent.fate, Fate::Acknowledged { offset: at, .. } if at == offset)
-    })
+    history.was_acknowledged(0, offset, &value.unwrap_or_default())
 }
 
 /// Fetches from one node until it refuses; says why. Everything given is as it was acknowledged.

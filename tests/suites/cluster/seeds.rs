@@ -5,10 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use duramen_client::{Client, ClientOptions, ErrorCode, NewTopic, PartitionId};
-use duramen_tests::processes::{
-    Cluster, Fate, History, Load, LoadOptions, Outcome, Sent, eventually,
-};
-use tokio::time::Instant;
+use duramen_tests::processes::{Cluster, Fate, History, Load, LoadOptions, Outcome, eventually};
 
 use crate::cluster_with;
 
@@ -37,16 +34,17 @@ fn restore(cluster: &mut Cluster, id: u64) -> Outcome {
 async fn refuse_all(cluster: &Cluster, history: &mut History, attempt: &str) -> Outcome {
     for node in &cluster.nodes {
         let value = format!("{attempt} to node {}", node.id);
+        let send = history.send(0, value.as_bytes());
         let refusal = match node.wire().produce(TOPIC, 0, &value).await? {
             Ok(ack) => return Err(format!("{value} was acknowledged: {ack:?}").into()),
             Err(refusal) => refusal,
         };
         let fate = match refusal.code() {
             ErrorCode::UnknownOutcome | ErrorCode::Deadline => Fate::Unknown,
-            ErrorCode::Unavailable | ErrorCode::NotLeader => Fate::Refused,
+            ErrorCode::Unavailable | ErrorCode::NotLeader => Fate::Failed,
             code => return Err(format!("{value}: {code:?}: {}", refusal.message).into()),
         };
-        history.push(0, Sent { value, fate, at: Instant::now() });
+        history.settle(send, fate);
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ const SWEEP_EVERY: u64 = 256;
 /// A stream to one node. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct ProduceStream {
+    address: Arc<str>,
     requests: mpsc::Sender<v1::ProduceRequest>,
     pending: Arc<Pending>,
     _reader: TaskHandle<()>,
@@ -47,9 +48,15 @@ impl ProduceStream {
     pub(crate) fn open(env: &Env, node: Arc<Node>) -> Self {
         let (requests, receiver) = mpsc::channel(limits::STREAM_QUEUE);
         let pending = Arc::new(Pending::default());
+        let address = Arc::clone(node.address());
         let reader = read(node, receiver, Arc::clone(&pending));
         let _reader = env.tasks.critical("client-produce-stream", reader);
-        Self { requests, pending, _reader }
+        Self { address, requests, pending, _reader }
+    }
+
+    /// The node's address.
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.address
     }
 
     /// Whether the stream takes no more requests.

@@ -279,7 +279,9 @@ impl AdminService for FakeNode {
         &self,
         request: Request<v1::DescribeTopicRequest>,
     ) -> Reply<v1::TopicReply> {
-        let state = self.shared.lock();
+        let mut state = self.shared.lock();
+        state.describes += 1;
+        self.shared.changed.notify_waiters();
         let reply = Self::topic(&state, &request.into_inner().name);
         reply.map(Response::new).map_err(|code| refusal(&error(code)))
     }

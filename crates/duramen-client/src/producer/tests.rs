@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::fake::{Fake, Fault, draw};
-use crate::{Client, Compression, ErrorKind, Offset};
+use crate::{Client, Compression, ErrorKind, Offset, limits};
 
 fn fast() -> ProducerOptions {
     ProducerOptions { linger: Duration::from_millis(1), ..ProducerOptions::default() }
@@ -135,6 +135,37 @@ async fn an_answer_that_never_comes_is_asked_for_again() {
     assert_eq!(a.await.unwrap().offset, Offset::ZERO);
     assert_eq!(b.await.unwrap().offset, Offset::new(1));
     assert_eq!(fake.values(0), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_leader_that_froze_is_left_as_soon_as_another_node_leads() {
+    let fake = Fake::with_topic(2, 1).await;
+    fake.move_leader(0, 1);
+    let client = fake.client().await;
+    let producer = client.producer("t", fast()).await.unwrap();
+    assert_eq!(send(&producer, "a").await.await.unwrap().offset, Offset::ZERO);
+    // Its connection stays whole and no answer comes, as from a stopped process.
+    fake.lock().faults.push_back(Fault::Forget);
+    let delivery = send(&producer, "b").await;
+    fake.move_leader(0, 2);
+    let delivered = tokio::time::timeout(limits::REQUEST_TIMEOUT / 3, delivery).await;
+    let delivered = delivered.expect("not only when the request is given up").unwrap();
+    assert_eq!(delivered.offset, Offset::new(1));
+    assert_eq!(fake.values(0), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_leader_that_is_only_slow_is_waited_for() {
+    let fake = Fake::with_topic(2, 1).await;
+    let producer = producer(&fake, fast()).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let before = fake.lock().describes;
+    fake.lock().faults.push_back(Fault::Hold(Arc::clone(&gate)));
+    let delivery = send(&producer, "a").await;
+    fake.until_described(before + 2).await;
+    gate.add_permits(1);
+    assert_eq!(delivery.await.unwrap().offset, Offset::ZERO);
+    assert_eq!(fake.lock().produce_requests.len(), 1, "it was asked once");
 }
 
 /// The promise, under faults drawn from a seed: every delivery is `Ok`, and each partition holds
@@ -376,7 +407,7 @@ async fn at_most_five_batches_of_a_partition_are_under_way() {
 }
 
 fn limits_window() -> usize {
-    crate::limits::BATCHES_IN_FLIGHT
+    limits::BATCHES_IN_FLIGHT
 }
 
 #[tokio::test]

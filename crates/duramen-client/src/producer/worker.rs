@@ -37,6 +37,8 @@ pub(super) struct Worker {
     /// Batches to send again before any other.
     retry: VecDeque<Sealed>,
     stream: Option<Arc<ProduceStream>>,
+    /// When an answer came last, or the first batch under way was sent.
+    heard: Instant,
     /// Failures in a row, which decide on the node to try.
     failures: u32,
     /// Redirects in a row that were followed at once.
@@ -65,6 +67,7 @@ impl Worker {
             window: VecDeque::new(),
             retry: VecDeque::new(),
             stream: None,
+            heard: Instant::now(),
             failures: 0,
             redirects: 0,
             unknown_topic: 0,
@@ -92,8 +95,12 @@ impl Worker {
                     None => std::future::pending().await,
                 }
             };
+            let silent_at = self.heard + limits::SILENCE;
+            let waits = !self.window.is_empty();
             tokio::select! {
+                biased;
                 answer = front_answer(&mut self.window) => self.on_front(answer).await,
+                () = tokio::time::sleep_until(silent_at), if waits => self.on_silence().await,
                 () = cell.wake.notified() => {}
                 () = linger => {}
             }
@@ -159,6 +166,9 @@ impl Worker {
             payload: Some(produce_request::Payload::Batches(batch.bytes.clone())),
             ..v1::ProduceRequest::default()
         };
+        if self.window.is_empty() {
+            self.heard = now;
+        }
         let stream = self.stream.get_or_insert_with(|| {
             let address = cluster.route(topic, self.partition, self.failures);
             cluster.produce_stream(&address)
@@ -177,6 +187,7 @@ impl Worker {
     /// The front of the window has its answer.
     async fn on_front(&mut self, answer: Answer) {
         let Some(front) = self.window.pop_front() else { return };
+        self.heard = Instant::now();
         match answer {
             Ok(ack) => {
                 self.failures = 0;
@@ -198,6 +209,32 @@ impl Worker {
                 self.recover(failed).await;
             }
         }
+    }
+
+    /// Nothing was answered for a while. A leader that only is slow is waited for; one that
+    /// another node took over from is left, for it may be frozen and will not say so.
+    async fn on_silence(&mut self) {
+        let Some(stream) = self.stream.clone() else { return };
+        let cluster = Arc::clone(&self.shared.cluster);
+        let asking = cluster.is_led_elsewhere(&self.shared.topic, self.partition, stream.address());
+        let asked = tokio::time::timeout(limits::SILENCE, asking).await;
+        self.heard = Instant::now();
+        if !matches!(asked, Ok(Ok(true))) {
+            tracing::debug!(partition = %self.partition, ?asked, "no answer; waiting on");
+            return;
+        }
+        let address = Arc::clone(stream.address());
+        let reason: Arc<str> = "no answer, and another node leads now".into();
+        let failure = Failure::Lost(ClientError::Connection { address, reason });
+        let mut failed = Vec::with_capacity(self.window.len());
+        while let Some(InFlight { batch, mut answer, .. }) = self.window.pop_front() {
+            match answer.try_recv() {
+                Ok(Ok(ack)) => batch.succeed(&ack),
+                Ok(Err(failure)) => failed.push(Failed { batch, failure }),
+                Err(_) => failed.push(Failed { batch, failure: failure.clone() }),
+            }
+        }
+        self.recover(failed).await;
     }
 
     /// Settles failed batches and gets ready to send again.

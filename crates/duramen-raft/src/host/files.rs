@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use duramen_env::Env;
-use duramen_log::{Log, LogOptions};
+use duramen_log::{Log, LogOptions, OpenError};
 use duramen_types::{PartitionId, ReplicaId, TopicId, TopicPartition};
 
 use super::{GroupOpenError, RaftHost};
@@ -27,10 +27,12 @@ impl RaftHost {
         }
     }
 
-    /// Creates the empty log of a replica that never was. Durable when this returns.
+    /// Creates the empty log of a replica that never took part. Durable when this returns. A log
+    /// that is there already stays; what a crash left of an earlier try goes.
     ///
     /// # Errors
-    /// [`GroupOpenError::Io`], also if a log is there already.
+    /// [`GroupOpenError::Io`], also if the replica has voted and its log cannot be opened: it took
+    /// part once and must not begin anew.
     pub async fn create_replica(
         &self,
         id: GroupId,
@@ -39,7 +41,17 @@ impl RaftHost {
     ) -> Result<(), GroupOpenError> {
         let (env, path) = (self.env.clone(), self.replica_dir(id, replica));
         let identity = self.identity(replica);
+        let took_part = self.hard_state.get(id, replica).is_some();
         let creating = move || {
+            if env.disk.exists(&path)? {
+                let there = Log::open(&env.disk, &env.random, &path, identity, options);
+                match there {
+                    Ok((log, _)) => return log.close().map_err(io::Error::other),
+                    Err(error @ OpenError::Io { .. }) => return Err(io::Error::other(error)),
+                    Err(lost) if took_part => return Err(io::Error::other(lost)),
+                    Err(_) => env.disk.remove_dir_all(&path)?,
+                }
+            }
             env.disk.create_dir_all(&path)?;
             if let Some(parent) = path.parent() {
                 env.disk.sync_dir(parent)?;

@@ -230,6 +230,22 @@ impl ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// Refuses faults on purpose where others than this machine could meet them.
+    pub(super) fn check_unreachable(&self) -> Result<(), CliError> {
+        let listeners = [Some(&self.listen), Some(&self.peer_listen), self.http_listen.as_ref()];
+        for listener in listeners.into_iter().flatten() {
+            if !split_address(listener).is_some_and(|(host, _)| is_loopback(host)) {
+                return Err(CliError::Usage(format!(
+                    "{listener} can be reached from other machines: a server that misbehaves on \
+                     purpose listens on 127.0.0.1 only"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn missing(name: &str, what: &str) -> CliError {
     let flag = name.replace('_', "-");
     let variable = name.to_uppercase();
@@ -295,6 +311,12 @@ fn seeds(given: Option<Vec<String>>) -> Result<Vec<String>, CliError> {
     Ok(seeds)
 }
 
+/// Whether the text of a file is a configuration, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read(text: &str) -> bool {
+    Layer::from_toml(text).is_ok_and(|layer| ServerConfig::new(layer).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +333,19 @@ mod tests {
 
     fn wrong(layer: Layer) -> String {
         ServerConfig::new(layer).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_server_with_faults_is_not_reached_from_elsewhere() {
+        let config = |listen: &str| {
+            let (listen, insecure) = (Some(listen.to_owned()), Some(true));
+            ServerConfig::new(Layer { listen, insecure, ..minimal() }).unwrap()
+        };
+        config("127.0.0.1:7650").check_unreachable().unwrap();
+        for listen in ["10.0.0.1:7650", "example.org:7650"] {
+            let error = config(listen).check_unreachable().unwrap_err().to_string();
+            assert!(error.starts_with(listen) && error.contains("on purpose"), "{error}");
+        }
     }
 
     #[test]
