@@ -2,6 +2,10 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod faultfs;
+pub mod fuzzing;
+pub mod mutants;
+pub mod powercut;
 pub mod processes;
 pub mod replacement;
 pub mod simulation;

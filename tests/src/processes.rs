@@ -20,7 +20,7 @@ use std::io::Write as _;
 pub use cluster::Cluster;
 pub use damage::{append_garbage, flip_bit, segments};
 pub use duramen_checker::{Fate, Placed};
-pub use history::{Counts, History};
+pub use history::{Counts, History, now};
 pub use http::get;
 pub use load::{Load, LoadOptions};
 pub use node::Node;

@@ -198,8 +198,8 @@ impl Run {
         let leader = self.shared.borrow().leader;
         // A follower, or, half of the time, the leader itself.
         let follower = replicas.iter().copied().find(|node| *node != leader);
-        let lost =
-            if self.case.seed.is_multiple_of(2) { leader } else { follower.unwrap_or(leader) };
+        let is_leader = self.case.seed.is_multiple_of(2);
+        let lost = if is_leader { leader } else { follower.unwrap_or(leader) };
         let old = self.replica_dir(lost)?;
         self.lose(lost, &old)?;
         self.shared.borrow_mut().phase = 2;
@@ -247,7 +247,8 @@ impl Run {
 
     /// Where the only partition replica of a node is.
     fn replica_dir(&self, node: u64) -> Result<PathBuf, SimError> {
-        let entries = self.disk(node)?.list(Path::new(PARTITIONS))?;
+        let entries = self.disk(node)?.list(Path::new(PARTITIONS));
+        let entries = entries.map_err(|error| format!("replicas of node {node}: {error}"))?;
         let entry = entries.first().ok_or("the node has no replica")?;
         Ok(Path::new(PARTITIONS).join(&entry.name))
     }
@@ -271,7 +272,9 @@ impl Run {
         self.cut(node)?;
         let disk = self.disk(node)?;
         match self.case.loss {
-            Loss::Lost => disk.remove_dir_all(replica)?,
+            Loss::Lost => disk
+                .remove_dir_all(replica)
+                .map_err(|error| format!("{} of node {node}: {error}", replica.display()))?,
             Loss::Wiped => disk.remove_dir_all(Path::new(DATA))?,
             Loss::Rotten => {
                 let segments = disk.list(replica)?;

@@ -10,7 +10,7 @@ const CASES: u64 = 10;
 
 /// A case of a number: all losses and victims in turn, and moments spread over the whole.
 fn case(number: u64) -> Case {
-    let at = |count: usize| usize::try_from(number).unwrap() % count;
+    let at = |count: usize| usize::try_from(number).unwrap_or(0) % count;
     Case {
         seed: number,
         loss: Loss::ALL[at(Loss::ALL.len())],

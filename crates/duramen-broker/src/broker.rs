@@ -276,9 +276,8 @@ impl Broker {
         }
         let copy = MetadataCopy::new();
         let group = GroupId::Metadata;
-        let has_replica = host.has_replica(group, local.incarnation).unwrap_or(false);
         let was_member = matches!(identity.phase(), Phase::Member { .. });
-        if !has_replica && !was_member {
+        if !was_member {
             let created =
                 host.create_replica(group, local.incarnation, crate::member::metadata_log());
             created.await.map_err(NodeError::Metadata)?;

@@ -25,6 +25,7 @@ use tonic::service::Routes;
 
 use crate::broker::{Broker, NodeError, StartOptions};
 use crate::error::BrokerError;
+use crate::limits;
 use crate::metadata::{MetadataCopy, MetadataWriter};
 use crate::partition::PartitionHandle;
 use crate::producer_ids::ProducerIds;
@@ -124,6 +125,7 @@ impl Member {
         tokio::select! {
             biased;
             failed = join::run(self, broker) => failed,
+            failed = self.metadata_stopped() => failed,
             () = reconcile::run(self) => Ok(()),
             () = replace::run(self) => Ok(()),
             () = retention::run(self) => Ok(()),
@@ -131,6 +133,26 @@ impl Member {
             () = disk::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
         }
+    }
+
+    /// Waits until the replica of the metadata stops by itself; then the node cannot go on. If that
+    /// is because its log is damaged, the next start is to begin without it.
+    async fn metadata_stopped(&self) -> Result<(), NodeError> {
+        let Some(group) = self.host.group(GroupId::Metadata) else {
+            return std::future::pending().await;
+        };
+        let mut interval = tokio::time::interval(limits::STOPPED_INTERVAL);
+        while !group.status().stopped {
+            interval.tick().await;
+        }
+        let mut reason = "the replica of the metadata stopped".to_owned();
+        if let Some(damage) = group.damage() {
+            reason = format!("{reason}: {damage}");
+            if let Err(error) = self.host.give_up_metadata().await {
+                tracing::error!(%error, "could not put the damaged metadata aside");
+            }
+        }
+        Err(NodeError::Failed(reason))
     }
 
     /// Stops all replicas, cleanly.

@@ -8,6 +8,8 @@
 
 mod clock;
 mod disk;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod net;
 pub mod planted;
 mod random;
@@ -23,7 +25,7 @@ pub use disk::{
 pub use net::SimNet;
 pub use net::{Connection, Listener, Net, NoNet, RealNet};
 pub use random::{Random, RealRandom, SeededRandom};
-pub use tasks::{TaskHandle, Tasks};
+pub use tasks::{SimDelays, TaskHandle, Tasks};
 
 use std::sync::Arc;
 

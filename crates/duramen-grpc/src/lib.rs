@@ -7,6 +7,8 @@ mod discovery;
 mod error;
 mod faults;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod produce;
 mod serve;

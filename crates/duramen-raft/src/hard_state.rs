@@ -11,7 +11,7 @@
 //! follows them is cut. What this cannot see (a last record that is gone) the logs can: none has an
 //! entry of a later term than its replica's vote.
 
-mod format;
+pub(crate) mod format;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,9 @@ impl HardState {
             // Records behind a hole were never acknowledged: they must not come back.
             file.set_len(written * RECORD_BYTES).map_err(fail("cut"))?;
         }
-        // What was read may not have been durable yet.
+        // What was read may not have been durable yet. If a sync of it failed, the kernel counts it
+        // as written and another sync would do nothing: it is written once more.
+        rewrite_tail(&*file, &slots, written).map_err(fail("write"))?;
         file.sync_data().map_err(fail("sync"))?;
         let allocated = written * RECORD_BYTES;
         let state = State { file, durable: written, written, allocated, live, poisoned: false };
@@ -277,7 +279,7 @@ impl State {
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
+pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
     let durable = records().map(|record| record.durable).max().unwrap_or(0);
     let mut live = Votes::new();
@@ -296,8 +298,18 @@ fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     Ok((live, written))
 }
 
+/// Writes the records that are not known to be durable as they are.
+fn rewrite_tail(file: &dyn DiskFile, slots: &[Slot], written: u64) -> io::Result<()> {
+    let durable = slots.iter().filter_map(Slot::record).map(|record| record.durable).max();
+    let from = durable.unwrap_or(0).min(written) * RECORD_BYTES;
+    let len = usize::try_from(written * RECORD_BYTES - from).map_err(io::Error::other)?;
+    let mut tail = vec![0; len];
+    let read = file.read_at(&mut tail, from)?;
+    file.write_at(tail.get(..read).unwrap_or_default(), from)
+}
+
 /// Reads the whole file, record by record.
-fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
+pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;

@@ -7,6 +7,8 @@ mod context;
 mod direct;
 mod error;
 mod faults;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod logging;
 mod nodes;

@@ -14,6 +14,8 @@ use crate::error::CliError;
 use crate::logging;
 
 pub(crate) use config::ENVIRONMENT;
+#[cfg(feature = "fuzz")]
+pub(crate) use config::read as read_config;
 use config::{Layer, ServerConfig};
 
 const EXAMPLES: &str = "\

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_proto::internal as pb;
 use futures::{Stream, StreamExt as _};
 use openraft::errors::{RPCError, Unreachable};
@@ -143,6 +144,10 @@ where
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(RPCError::Unreachable(Unreachable::new(&error))),
             Err(_) => return Err(unreachable("the peer link takes no more")),
+        }
+        if is_planted(Planted::AcknowledgeWithoutMajority) {
+            let result = pb::append_result::Result::Success(true);
+            self.early.insert(seq, Some(pb::AppendResult { result: Some(result) }));
         }
         self.bytes += bytes;
         self.pending.push_back(Pending { seq, prev, last, bytes, sent: Instant::now() });

@@ -282,10 +282,13 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
                 let expected = *request.from_leader();
                 Ok(Err(TransferLeaderError::VoteChanged { expected, actual }))
             }
-            Some(Wire::NotFlushed(state)) => Ok(Err(TransferLeaderError::LogNotFlushed {
-                expected: request.last_log_id().copied(),
-                actual: state.flushed.map(wire::log_id_from_wire),
-            })),
+            Some(Wire::NotFlushed(state)) => {
+                let actual = state.flushed.map(wire::log_id_from_wire).transpose();
+                let actual =
+                    actual.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+                let expected = request.last_log_id().copied();
+                Ok(Err(TransferLeaderError::LogNotFlushed { expected, actual }))
+            }
             None => Err(unreachable("the replica sent an empty answer")),
         }
     }

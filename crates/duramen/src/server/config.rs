@@ -311,6 +311,12 @@ fn seeds(given: Option<Vec<String>>) -> Result<Vec<String>, CliError> {
     Ok(seeds)
 }
 
+/// Whether the text of a file is a configuration, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read(text: &str) -> bool {
+    Layer::from_toml(text).is_ok_and(|layer| ServerConfig::new(layer).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
