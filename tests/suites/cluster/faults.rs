@@ -12,7 +12,7 @@ use duramen_record::split_batches;
 use duramen_tests::processes::{Load, LoadOptions, Outcome, Tool, Wire, eventually, say};
 use futures::StreamExt as _;
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
 use crate::dev::Dev;
@@ -149,9 +149,10 @@ impl Faulty {
 }
 
 /// Reads a topic from its start while it grows: nothing twice, nothing left out.
-fn follow(client: &Client) -> JoinHandle<Outcome> {
+fn follow(client: &Client) -> JoinSet<Outcome> {
     let client = client.clone();
-    tokio::spawn(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
         let options = ConsumerOptions::default().start(Start::First);
         let mut consumer = client.consumer(TOPIC, options).await?;
         let mut next = BTreeMap::<PartitionId, u64>::new();
@@ -162,14 +163,15 @@ fn follow(client: &Client) -> JoinHandle<Outcome> {
             *due += 1;
         }
         Ok(())
-    })
+    });
+    tasks
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_keeps_to_the_contract_survives_every_kind_of_fault() {
     let mut cluster = Faulty::start(3, EVERYTHING).await.unwrap();
     let client = cluster.client(2).await.unwrap();
-    let follower = follow(&client);
+    let mut follower = follow(&client);
     let options = LoadOptions { partitions: 2, ..LoadOptions::default() };
     let load = Load::start(&client, TOPIC, options);
     let seen = cluster.until_all_hit(KINDS).await.unwrap();
@@ -177,8 +179,9 @@ async fn a_client_that_keeps_to_the_contract_survives_every_kind_of_fault() {
     let history = load.finish().await.unwrap();
     let counts = history.check(&client, TOPIC).await.unwrap();
     assert!(counts.acknowledged > 200, "{counts:?}");
-    assert!(!follower.is_finished(), "the consumer ended: {:?}", follower.await);
-    follower.abort();
+    let ended = follower.try_join_next();
+    assert!(ended.is_none(), "the consumer ended: {ended:?}");
+    drop(follower);
     let at_the_end = cluster.end().await.unwrap();
     say(format_args!("{counts:?} under {at_the_end}"));
     for (kind, count) in &seen {
