@@ -246,6 +246,16 @@ impl Arena {
         verify(&tool, &self.cluster).await
     }
 
+    /// What this node says of its replicas counts no more: they are replaced.
+    pub(super) fn doubt(&self, id: u64) {
+        self.lives.doubt(id);
+    }
+
+    /// All replicas are in sync: what nodes say counts again.
+    pub(super) fn trust_all(&self) {
+        self.lives.trust_all();
+    }
+
     pub(super) fn lives(&self) -> Arc<Lives> {
         Arc::clone(&self.lives)
     }

@@ -179,6 +179,7 @@ async fn begin(
         Nemesis::Wipe => {
             arena.kill(targets).await?;
             for id in targets {
+                arena.doubt(*id);
                 wipe(&arena.cluster.node(*id).dir)?;
             }
             Ok(Undo::Replace { felt: true })
@@ -186,6 +187,7 @@ async fn begin(
         Nemesis::BitFlip => {
             let mut flipped = 0;
             for id in targets {
+                arena.doubt(*id);
                 arena.terminate(*id).await?;
                 for replica in arena.cluster.node(*id).replica_dirs()? {
                     flipped += usize::from(flip(&replica, draw)?);

@@ -27,6 +27,7 @@ pub(super) async fn bit_errors(stage: &mut Stage) -> Outcome {
         Ok(())
     })
     .await?;
+    stage.arena.doubt(victim);
     stage.arena.terminate(victim).await?;
     let mut flipped = 0;
     for replica in stage.arena.cluster.node(victim).replica_dirs()? {
@@ -65,6 +66,7 @@ pub(super) async fn metadata(stage: &mut Stage) -> Outcome {
     let expected = names(stage).await?;
     let victim = 3;
     stage.arena.cluster.wait_in_sync(TOPIC, 3).await?;
+    stage.arena.doubt(victim);
     stage.arena.terminate(victim).await?;
     let before = replicas(stage)?;
     let metadata = stage.arena.cluster.node(victim).dir.join("metadata");
