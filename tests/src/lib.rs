@@ -2,6 +2,7 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod chaos;
 pub mod faultfs;
 pub mod fuzzing;
 pub mod mutants;

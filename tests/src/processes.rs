@@ -24,7 +24,7 @@ pub use history::{Counts, History, now};
 pub use http::get;
 pub use load::{Load, LoadOptions};
 pub use node::Node;
-pub use ports::{NodeAddresses, free_addresses};
+pub use ports::{NodeAddresses, distinct_addresses, free_addresses};
 pub use retry::{DEADLINE, eventually};
 pub use tool::{Finding, Output, Tool, Verified};
 pub use wire::{Wire, refused};

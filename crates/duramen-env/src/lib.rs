@@ -52,7 +52,7 @@ impl Env {
             clock: Arc::new(RealClock::new()),
             random: Arc::new(RealRandom),
             disk: Arc::new(RealDisk),
-            net: Arc::new(RealNet),
+            net: Arc::new(RealNet::default()),
             tasks: Tasks::real(),
         }
     }

@@ -178,17 +178,23 @@ impl Session {
         let mut offset = begin_before(&self.faults, &self.start, &reader, due).await?;
         let mut told = None;
         let mut open = true;
+        let stopping = broker.stopping();
+        tokio::pin!(stopping);
         loop {
             if self.credit == 0 {
                 if !open {
                     return Ok(());
                 }
-                open = self.take_credit(requests.message().await);
+                open = tokio::select! {
+                    request = requests.message() => self.take_credit(request),
+                    () = &mut stopping => return Err(BrokerError::ShuttingDown),
+                };
                 continue;
             }
             let fetching = self.fetch(broker, &name, &mut reader, offset);
             let fetched = tokio::select! {
                 biased;
+                () = &mut stopping => return Err(BrokerError::ShuttingDown),
                 fetched = fetching => fetched?,
                 request = requests.message(), if open => {
                     open = self.take_credit(request);

@@ -81,6 +81,8 @@ async fn serve(
     let mut waiting = FuturesUnordered::new();
     let mut turns = Turns::default();
     let mut open = true;
+    let stopping = broker.stopping();
+    tokio::pin!(stopping);
     while open || !waiting.is_empty() {
         let room = open && waiting.len() < limits::STREAM_REQUESTS_MAX;
         tokio::select! {
@@ -92,6 +94,8 @@ async fn serve(
                     return;
                 }
             }
+            // Clients keep their streams open: what they have sent is answered, and no more taken.
+            () = &mut stopping, if open => open = false,
             request = requests.message(), if room => match request {
                 Ok(Some(request)) => {
                     let correlation_id = request.correlation_id;

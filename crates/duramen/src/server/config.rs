@@ -228,6 +228,13 @@ impl ServerConfig {
             log: LogOptions { filter: layer.log, format: layer.log_format },
         })
     }
+
+    /// The address that connections to other nodes go out from: that on which they are served, if
+    /// it is one of the machine's and not a name or all of them.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        let (host, _) = split_address(&self.peer_listen)?;
+        ip(host).filter(|ip| !ip.is_unspecified())
+    }
 }
 
 impl ServerConfig {
@@ -379,6 +386,20 @@ mod tests {
             wrong(Layer { listen: Some("127.0.0.1:65535".into()), ..minimal() })
                 .contains("--peer-listen")
         );
+    }
+
+    #[test]
+    fn connections_go_out_from_where_other_nodes_are_served_if_that_is_one_address() {
+        let source = |peers: &str| {
+            let layer =
+                Layer { peer_listen: Some(peers.into()), insecure: Some(true), ..minimal() };
+            let layer = Layer { advertise_peer: Some("node-1.example:7652".into()), ..layer };
+            ServerConfig::new(layer).unwrap().source().map(|ip| ip.to_string())
+        };
+        assert_eq!(source("127.0.0.2:7652").as_deref(), Some("127.0.0.2"));
+        assert_eq!(source("[::1]:7652").as_deref(), Some("::1"));
+        assert_eq!(source("localhost:7652"), None);
+        assert_eq!(source("0.0.0.0:7652"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duramen_broker::{Broker, StartOptions};
-use duramen_env::{Env, Listener};
+use duramen_env::{Env, Listener, RealNet};
 use duramen_types::NodeId;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -40,6 +40,9 @@ pub(super) async fn run(
     stdin: Stdin,
 ) -> Result<(), CliError> {
     let mut env = context.env;
+    if let Some(source) = config.source() {
+        env.net = Arc::new(RealNet::from_source(source));
+    }
     let faults = match stdin {
         Stdin::Faults { seed } => Some(Faults::new(seed, &mut env)),
         Stdin::Life | Stdin::Unused => None,
