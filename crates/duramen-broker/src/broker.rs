@@ -194,6 +194,12 @@ impl Broker {
         self.shutdown.send_replace(true);
     }
 
+    /// Completes when the node was told to stop: who serves clients without an end ends then.
+    pub async fn stopping(&self) {
+        let mut shutdown = self.shutdown.subscribe();
+        drop(shutdown.wait_for(|stop| *stop).await);
+    }
+
     /// Carries the node into its cluster and keeps it until it is stopped or must stop. `peers` is
     /// the listener for other nodes.
     ///

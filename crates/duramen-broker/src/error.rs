@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use duramen_metadata::{Node, PlanError, Refusal, ReplaceError};
-use duramen_raft::{ProposeError, TransferError};
+use duramen_raft::ProposeError;
 use duramen_record::BatchError;
 use duramen_types::{Offset, PartitionId, ProducerEpoch, Sequence, Term, TopicId};
 
@@ -155,9 +155,6 @@ pub enum BrokerError {
     /// The move of a replica breaks a rule.
     #[error(transparent)]
     Replace(#[from] ReplaceError),
-    /// Another replica was to lead and does not.
-    #[error(transparent)]
-    HandOver(#[from] TransferError),
     /// The metadata group refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -199,7 +196,6 @@ impl BrokerError {
             | Self::UnknownOutcome
             | Self::Deadline(_)
             | Self::Overloaded
-            | Self::HandOver(_)
             | Self::DiskFull => ErrorKind::Retry,
             Self::TopicReplaced { .. }
             | Self::ProducerFenced { .. }

@@ -7,6 +7,8 @@ mod broker;
 mod cluster;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod identity;
 mod leadership;
 pub mod limits;

@@ -12,7 +12,7 @@ mod voters;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::Env;
 use duramen_env::planted::{Planted, is_planted};
@@ -60,6 +60,9 @@ pub(crate) struct Member {
     /// The copy of the metadata has everything that earlier lives of this node did.
     is_fresh: AtomicBool,
     registered: AtomicBool,
+    /// Where learners of the metadata group are that are not registered yet: only who took them in
+    /// was told.
+    joining: Mutex<BTreeMap<ReplicaId, NodeId>>,
     /// A replica was found damaged while it was open.
     damage: Notify,
 }
@@ -88,6 +91,7 @@ impl Member {
             swept: watch::Sender::new(MetadataIndex::ZERO),
             is_fresh: AtomicBool::new(false),
             registered: AtomicBool::new(false),
+            joining: Mutex::new(BTreeMap::new()),
             damage: Notify::new(),
         })
     }

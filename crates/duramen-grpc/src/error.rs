@@ -65,7 +65,6 @@ fn code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::Starting { .. }
         | BrokerError::NoLeader
-        | BrokerError::HandOver(_)
         | BrokerError::MetadataUnavailable { .. } => ErrorCode::Unavailable,
         BrokerError::ShuttingDown => ErrorCode::ShuttingDown,
         BrokerError::InvalidRequest { .. } => ErrorCode::InvalidRequest,

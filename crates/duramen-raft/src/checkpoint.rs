@@ -28,12 +28,7 @@ const KEPT: usize = 2;
 
 /// Writes a file whole or not at all; it is durable when this returns.
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, name: &str, payload: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
-    bytes.extend(MAGIC);
-    bytes.extend(len.to_le_bytes());
-    bytes.extend(crc32fast::hash(payload).to_le_bytes());
-    bytes.extend(payload);
+    let bytes = encode(payload).ok_or(io::ErrorKind::FileTooLarge)?;
     let temporary = dir.join(format!("{name}{TEMPORARY}"));
     if disk.exists(&temporary)? {
         disk.remove_file(&temporary)?;
@@ -65,7 +60,18 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> 
     decode(&bytes).map(|payload| Some(payload.to_vec())).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-fn decode(bytes: &[u8]) -> Option<&[u8]> {
+/// The bytes of a file; `None` if the payload is longer than a length can say.
+pub(crate) fn encode(payload: &[u8]) -> Option<Vec<u8>> {
+    let len = u32::try_from(payload.len()).ok()?;
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+    bytes.extend(MAGIC);
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(crc32fast::hash(payload).to_le_bytes());
+    bytes.extend(payload);
+    Some(bytes)
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Option<&[u8]> {
     let (magic, rest) = bytes.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (crc, payload) = rest.split_first_chunk::<4>()?;

@@ -11,7 +11,7 @@
 //! follows them is cut. What this cannot see (a last record that is gone) the logs can: none has an
 //! entry of a later term than its replica's vote.
 
-mod format;
+pub(crate) mod format;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -279,7 +279,7 @@ impl State {
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
+pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
     let durable = records().map(|record| record.durable).max().unwrap_or(0);
     let mut live = Votes::new();
@@ -309,7 +309,7 @@ fn rewrite_tail(file: &dyn DiskFile, slots: &[Slot], written: u64) -> io::Result
 }
 
 /// Reads the whole file, record by record.
-fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
+pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;

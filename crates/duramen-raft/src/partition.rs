@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use duramen_env::planted::{Planted, is_planted};
 use duramen_log::{Frame, FrameHeader, LogError, LogOptions, SegmentInfo};
 use duramen_types::{LogIndex, Offset, Term, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -37,7 +38,11 @@ impl Group {
     /// # Errors
     /// [`LogError`]; an offset below the log start is `OffsetOutOfRange`.
     pub async fn read(&self, offset: Offset, bytes_max: u64) -> Result<FetchedBatches, LogError> {
-        let progress = *self.progress().borrow();
+        let mut progress = *self.progress().borrow();
+        if is_planted(Planted::ServeAboveHighWatermark) {
+            progress.high_watermark = self.replica.log.end_offset();
+            progress.applied_end = self.replica.log.end_index();
+        }
         if offset >= progress.high_watermark {
             return Ok(FetchedBatches { batches: Vec::new(), next_offset: offset });
         }

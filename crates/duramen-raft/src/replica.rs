@@ -299,6 +299,11 @@ impl Replica {
         });
     }
 
+    /// What Raft itself could not read of the log, if anything: the replica needs repair.
+    pub(crate) fn damage(&self) -> Option<String> {
+        self.lock().damage.clone()
+    }
+
     /// Tells a simulation's witness what this replica is bound by from now on.
     pub(crate) fn tell(&self, deed: Deed) {
         witness::tell(&self.group, self.id, deed);
@@ -313,11 +318,6 @@ impl Replica {
             terms: self.log.terms(),
             vote: vote.map_or(Term::ZERO, |vote| Term::new(vote.leader_id.term)),
         });
-    }
-
-    /// What Raft itself could not read of the log, if anything: the replica needs repair.
-    pub(crate) fn damage(&self) -> Option<String> {
-        self.lock().damage.clone()
     }
 
     /// Passes a log error to openraft; a poisoned log stops the node.

@@ -9,6 +9,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::witness::Deed;
 use duramen_log::{Frame, FrameHeader, FrameKind, NewFrame};
 use duramen_record::{BatchHeader, split_batches, stamp};
@@ -61,6 +62,10 @@ impl LogStore {
         let active = log.active_first_index();
         log.append_canonical(frames).map_err(|error| self.replica.io_error(error))?;
         for frame in frames {
+            let is_forgotten = is_planted(Planted::ForgetProducers);
+            if is_forgotten && matches!(frame.header.kind, FrameKind::Data) {
+                continue;
+            }
             self.track(frame, active)?;
         }
         Ok(frames.iter().map(|frame| frame.payload.len()).sum())
@@ -345,7 +350,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let last = entries.last().map(|entry| entry.log_id);
         self.write(entries)?;
         let replica = Arc::clone(&self.replica);
-        self.replica.commit.request(Box::new(move |outcome| {
+        let report = move |outcome: Result<(), Arc<io::Error>>| {
             if let (Ok(()), Some(id)) = (&outcome, last) {
                 let (last, term) = (LogIndex::new(id.index), term_of(&id));
                 replica.tell(Deed::Acknowledged { last, term });
@@ -356,7 +361,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 io::Error::new(error.kind(), error)
             });
             callback.io_completed(outcome);
-        }));
+        };
+        if is_planted(Planted::AcknowledgeBeforeSync) {
+            report(Ok(()));
+            self.replica.commit.request(Box::new(|_| {}));
+        } else {
+            self.replica.commit.request(Box::new(report));
+        }
         Ok(())
     }
 

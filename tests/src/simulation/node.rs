@@ -24,12 +24,11 @@ pub(super) const DATA: &str = "/data";
 /// Free bytes below which a node takes no records.
 pub(super) const DISK_RESERVE_BYTES: u64 = 256 << 10;
 
-/// A wish that another node leads a partition.
+/// A partition that another node is to lead.
 #[derive(Clone, Debug)]
 pub(super) struct HandOver {
     pub(super) topic: String,
     pub(super) partition: PartitionId,
-    pub(super) to: NodeId,
 }
 
 /// A machine: what outlives its process.
@@ -43,7 +42,7 @@ pub(super) struct Node {
     boots: Cell<u64>,
     /// Why the process ended by itself.
     pub(super) failure: RefCell<Option<String>>,
-    /// A partition whose leadership it is to hand over, and to whom.
+    /// A partition whose leadership it is to hand over.
     pub(super) hand_over: RefCell<Option<HandOver>>,
     /// When it is to be started again; `None` while it runs.
     pub(super) down_until: Cell<Option<Duration>>,
@@ -148,16 +147,13 @@ async fn hand_over(world: &World, node: &Node, broker: &Broker) {
         tokio::time::sleep(LOOK).await;
         let Some(wish) = node.hand_over.borrow_mut().take() else { continue };
         let caller = Caller::default();
-        let done = broker.hand_over(&caller, &wish.topic, wish.partition, wish.to).await;
-        let (name, HandOver { topic, partition, to }) = (&node.name, wish);
-        match done {
-            Ok(()) => {
+        let (name, HandOver { topic, partition }) = (&node.name, wish);
+        match broker.hand_over(&caller, Some((&topic, partition))).await {
+            Ok(moved) if moved.iter().any(|(_, is_done)| *is_done) => {
                 world.tally.borrow_mut().count(FaultKind::Transfer, true);
-                world.note(format_args!("{name} handed {topic}-{partition} over to {to}"));
+                world.note(format_args!("{name} handed {topic}-{partition} over"));
             }
-            Err(error) => {
-                world.note(format_args!("{name} did not hand {topic}-{partition} over: {error}"));
-            }
+            kept => world.note(format_args!("{name} keeps {topic}-{partition}: {kept:?}")),
         }
     }
 }

@@ -18,7 +18,7 @@ use openraft::vote::leader_id_std::LeaderId;
 use crate::types::{GroupId, Vote};
 
 /// Length of a record.
-pub(super) const RECORD_BYTES: u64 = 64;
+pub(crate) const RECORD_BYTES: u64 = 64;
 
 const MAGIC: [u8; 4] = *b"DHS1";
 const COMMITTED: u8 = 1;
@@ -26,11 +26,11 @@ const GONE: u8 = 2;
 const METADATA: u8 = 4;
 
 /// The last vote of each replica.
-pub(super) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
+pub(crate) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
 
 /// One place for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(crate) enum Slot {
     /// All zeros: nothing was written here, or it did not reach the disk.
     Empty,
     Valid(Record),
@@ -39,14 +39,14 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         if bytes.iter().all(|byte| *byte == 0) {
             return Self::Empty;
         }
         Record::decode(bytes).map_or(Self::Damaged, Self::Valid)
     }
 
-    pub(super) fn record(&self) -> Option<&Record> {
+    pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Valid(record) => Some(record),
             Self::Empty | Self::Damaged => None,
@@ -56,23 +56,23 @@ impl Slot {
 
 /// One saved vote, or that a replica is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) group: GroupId,
-    pub(super) replica: ReplicaId,
-    pub(super) vote: Option<Vote>,
-    pub(super) durable: u64,
+pub(crate) struct Record {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) durable: u64,
 }
 
 impl Record {
     /// Takes the record into a map of live votes.
-    pub(super) fn apply(&self, live: &mut Votes) {
+    pub(crate) fn apply(&self, live: &mut Votes) {
         match self.vote {
             Some(vote) => live.insert((self.group, self.replica), vote),
             None => live.remove(&(self.group, self.replica)),
         };
     }
 
-    pub(super) fn encode(&self) -> [u8; 64] {
+    pub(crate) fn encode(&self) -> [u8; 64] {
         let mut bytes = [0; 64];
         let mut flags = 0;
         let (topic, partition) = match self.group {
@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// Reads a record; `None` if it does not check.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let (topic, rest) = rest.split_first_chunk::<16>()?;
         let (partition, rest) = rest.split_first_chunk::<4>()?;

@@ -13,7 +13,7 @@ use super::super::node::{self, DATA, HandOver, Node};
 use super::Director;
 
 impl Director {
-    /// Asks the leader of a partition to hand over to some other node.
+    /// Asks the leader of a partition to hand over to another replica.
     pub(super) fn transfer(&mut self) {
         let key = {
             let keys = self.world.keys.borrow();
@@ -23,14 +23,8 @@ impl Director {
         let Some(leader) = leader.and_then(|id| self.node(id)).filter(|node| node.is_up()) else {
             return;
         };
-        let others: Vec<_> =
-            self.up().into_iter().filter(|node| node.number != leader.number).collect();
-        if others.is_empty() {
-            return;
-        }
-        let to = others[self.dice.place(others.len())].id();
         let topic = self.world.plan.topics[key.topic].name.clone();
-        *leader.hand_over.borrow_mut() = Some(HandOver { topic, partition: key.partition, to });
+        *leader.hand_over.borrow_mut() = Some(HandOver { topic, partition: key.partition });
     }
 
     pub(super) fn join(&mut self, sim: &mut Sim<'_>) {

@@ -178,7 +178,7 @@ impl Director {
 
     fn clock(&mut self, sim: &Sim<'_>, episode: Episode) {
         let Some(node) = self.target(50) else { return };
-        let by = i64::try_from(self.dice.pick(&[900, 30_000, 3_600_000])).unwrap_or(0);
+        let by: i64 = self.dice.pick(&[900, 30_000, 3_600_000]);
         node.set_skew_ms(if self.dice.percent(50) { by } else { -by });
         self.began(sim, episode, &[Rc::clone(&node)], Undo::Clock(node));
     }
