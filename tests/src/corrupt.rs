@@ -67,6 +67,9 @@ pub struct Options {
 /// Cases of one set of specimens; then others are made.
 const CASES_PER_SEED: u64 = 2_000;
 
+/// A prime that no count of cells is a multiple of.
+const CELL_STRIDE: u64 = 1_000_003;
+
 /// What a run found.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -148,7 +151,9 @@ impl Specimens {
 /// One case. Where a damage does not apply or changes nothing, nothing is counted.
 fn one(case: u64, specimens: &Specimens, counts: &mut Counts, outcome: &mut Outcome) {
     let draw = SeededRandom::new(case);
-    let cell = usize::try_from(case % specimens.cells.len() as u64).unwrap_or(0);
+    // Cases that follow each other go to distant cells, so that a few of them see all kinds.
+    let cell = case.wrapping_mul(CELL_STRIDE) % specimens.cells.len() as u64;
+    let cell = usize::try_from(cell).unwrap_or(0);
     let (specimen, regions, damage) = &specimens.cells[cell];
     let specimen = &specimens.all[*specimen];
     let region = usize::try_from(draw.below(regions.len() as u64)).unwrap_or(0);

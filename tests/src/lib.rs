@@ -2,9 +2,14 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod chaos;
 pub mod corrupt;
 pub mod crashpoints;
+pub mod faultfs;
+pub mod fuzzing;
 pub mod guard;
+pub mod mutants;
+pub mod powercut;
 pub mod processes;
 pub mod replacement;
 pub mod simulation;

@@ -61,6 +61,7 @@ pub(crate) fn run(root: &Path) -> Result<Vec<Finding>, Box<dyn Error>> {
         }
         if file.has_extension("toml") {
             findings.extend(packages::check_manifest(file));
+            findings.extend(packages::check_profile(file));
         }
         if file.has_extension("md") {
             findings.extend(documents::check(file, |path| root.join(path).exists()));

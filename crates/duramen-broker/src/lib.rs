@@ -7,7 +7,10 @@ mod broker;
 mod cluster;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod identity;
+mod leadership;
 pub mod limits;
 mod member;
 mod metadata;

@@ -130,7 +130,7 @@ impl Broker {
 }
 
 /// Makes one batch of plain records; a timestamp of 0 is the node's clock.
-fn build(
+pub(crate) fn build(
     records: &[PlainRecord],
     producer: Option<ProducerStamp>,
     now: Timestamp,
@@ -190,6 +190,13 @@ fn validate(
         ));
     }
     Ok(ProduceItem { batches, records, max_timestamp, producer, reply })
+}
+
+/// The records of batches that pass, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn validated_records(batches: Bytes) -> Option<u32> {
+    let item = validate(batches, limits::PRODUCE_BYTES_MAX, oneshot::channel().0);
+    item.ok().map(|item| item.records)
 }
 
 #[cfg(test)]

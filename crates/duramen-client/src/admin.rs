@@ -436,7 +436,7 @@ fn topic_id(id: &[u8]) -> Result<TopicId, ClientError> {
     TopicId::from_slice(id).ok_or(ClientError::Protocol { what: "topic id is not 16 bytes" })
 }
 
-fn describe(topic: v1::Topic) -> Result<TopicDescription, ClientError> {
+pub(crate) fn describe(topic: v1::Topic) -> Result<TopicDescription, ClientError> {
     let nodes = |ids: Vec<u64>| ids.into_iter().map(NodeId::new).collect();
     let partitions = topic.partitions.into_iter().map(|partition| PartitionDescription {
         id: PartitionId::new(partition.id),
@@ -475,7 +475,7 @@ impl From<v1::Replacement> for ReplacementDescription {
     }
 }
 
-fn describe_node(node: v1::ClusterNode) -> NodeDescription {
+pub(crate) fn describe_node(node: v1::ClusterNode) -> NodeDescription {
     let reach = node.node.unwrap_or_default();
     NodeDescription {
         id: NodeId::new(reach.id),

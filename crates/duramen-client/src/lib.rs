@@ -43,6 +43,8 @@ mod cluster;
 mod consumer;
 mod error;
 mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod metadata;
 mod options;

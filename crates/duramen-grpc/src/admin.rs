@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use duramen_broker::{Broker, BrokerError, MoveRequest};
-use duramen_metadata::TopicRequest;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_server::AdminService;
 use duramen_types::{MetadataIndex, NodeId, PartitionId};
@@ -36,14 +35,9 @@ impl AdminService for AdminApi {
         request: Request<v1::CreateTopicRequest>,
     ) -> Result<Response<v1::TopicReply>, Status> {
         let request = request.into_inner();
-        let topic = TopicRequest {
-            name: request.name,
-            partitions: request.partitions,
-            replication_factor: request.replication_factor,
-            settings: request.config.into_iter().collect(),
-            ..TopicRequest::default()
-        };
-        let created = self.broker.create_topic(&caller(), topic, request.validate_only).await;
+        let only = request.validate_only;
+        let topic = translate::topic_request(request);
+        let created = self.broker.create_topic(&caller(), topic, only).await;
         answered(created.map(|(topic, index)| translate::topic_reply(topic, index)))
     }
 

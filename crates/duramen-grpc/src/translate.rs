@@ -5,6 +5,7 @@ use duramen_broker::{
     BrokerError, ClusterDescription, ListedOffset, PlainRecord, Position, ProducePayload, Produced,
     ReplacementDescription, ReplacementState, TopicDescription,
 };
+use duramen_metadata::TopicRequest;
 use duramen_proto::v1;
 use duramen_record::ProducerStamp;
 use duramen_types::{
@@ -74,7 +75,7 @@ fn producer(request: &v1::ProduceRequest) -> Result<Option<ProducerStamp>, Broke
     }))
 }
 
-fn record_from_wire(record: v1::Record) -> PlainRecord {
+pub(crate) fn record_from_wire(record: v1::Record) -> PlainRecord {
     PlainRecord {
         key: record.key,
         value: record.value,
@@ -105,6 +106,17 @@ pub(crate) fn ack(produced: &Produced) -> v1::ProduceAck {
         duplicate: produced.duplicate,
         synced_replicas: produced.synced_replicas,
         replicas: produced.replicas,
+    }
+}
+
+/// A topic as a client asks for it.
+pub(crate) fn topic_request(request: v1::CreateTopicRequest) -> TopicRequest {
+    TopicRequest {
+        name: request.name,
+        partitions: request.partitions,
+        replication_factor: request.replication_factor,
+        settings: request.config.into_iter().collect(),
+        ..TopicRequest::default()
     }
 }
 

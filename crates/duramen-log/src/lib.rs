@@ -23,6 +23,8 @@ mod boundary;
 mod error;
 mod format;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod log;
 mod meta;

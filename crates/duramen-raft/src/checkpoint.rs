@@ -35,13 +35,7 @@ pub(crate) fn write(
     name: &str,
     payload: &[u8],
 ) -> io::Result<()> {
-    let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let owned = [&owner_bytes(owner)[..], payload].concat();
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
-    bytes.extend(MAGIC);
-    bytes.extend(len.to_le_bytes());
-    bytes.extend(crc32fast::hash(&owned).to_le_bytes());
-    bytes.extend(owned);
+    let bytes = encode(payload, owner).ok_or(io::ErrorKind::FileTooLarge)?;
     let temporary = dir.join(format!("{name}{TEMPORARY}"));
     if disk.exists(&temporary)? {
         disk.remove_file(&temporary)?;
@@ -79,6 +73,18 @@ pub(crate) fn read(
         .ok_or(io::ErrorKind::InvalidData.into())
 }
 
+/// The bytes of a file; `None` if the payload is longer than a length can say.
+pub(crate) fn encode(payload: &[u8], owner: LogIdentity) -> Option<Vec<u8>> {
+    let len = u32::try_from(payload.len()).ok()?;
+    let owned = [&owner_bytes(owner)[..], payload].concat();
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
+    bytes.extend(MAGIC);
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(crc32fast::hash(&owned).to_le_bytes());
+    bytes.extend(owned);
+    Some(bytes)
+}
+
 fn owner_bytes(owner: LogIdentity) -> [u8; 24] {
     let mut bytes = [0; 24];
     bytes[..16].copy_from_slice(owner.cluster.as_bytes());
@@ -86,7 +92,8 @@ fn owner_bytes(owner: LogIdentity) -> [u8; 24] {
     bytes
 }
 
-fn decode(bytes: &[u8], owner: LogIdentity) -> Option<&[u8]> {
+/// The payload of an owner's file, if it checks.
+pub(crate) fn decode(bytes: &[u8], owner: LogIdentity) -> Option<&[u8]> {
     let (magic, rest) = bytes.split_first_chunk::<4>()?;
     let (len, rest) = rest.split_first_chunk::<4>()?;
     let (crc, owned) = rest.split_first_chunk::<4>()?;

@@ -12,7 +12,7 @@
 //! counted it) the logs can: none has an entry of a later term than its replica's vote. A file
 //! without a sound head is lost as a whole: it comes into being by rename, with a durable head.
 
-mod format;
+pub(crate) mod format;
 mod vote_store;
 
 use std::io;
@@ -378,7 +378,7 @@ fn replace(
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-fn recover(slots: &[Slot], durable: u64) -> Result<(Votes, u64), (u64, u64)> {
+pub(crate) fn recover(slots: &[Slot], durable: u64) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
     let durable = records().map(|record| record.durable).fold(durable, u64::max);
     let mut live = Votes::new();
@@ -407,7 +407,7 @@ fn rewrite(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
 }
 
 /// Reads the whole file: the head's slots and the places for records.
-fn scan(file: &dyn DiskFile) -> io::Result<([Option<Head>; 2], Vec<Slot>)> {
+pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<([Option<Head>; 2], Vec<Slot>)> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;

@@ -13,6 +13,8 @@ mod checkpoint;
 mod config;
 mod entry;
 mod fail_stop;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod group;
 mod group_commit;
 mod hard_state;

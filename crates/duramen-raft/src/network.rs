@@ -15,5 +15,7 @@ mod service;
 pub(crate) use client::{GroupNetworkFactory, Members};
 pub(crate) use links::Links;
 pub use links::LocalNode;
+#[cfg(feature = "fuzz")]
+pub(crate) use receiver::append_request;
 pub use service::PeerHandler;
 pub(crate) use service::PeerServer;

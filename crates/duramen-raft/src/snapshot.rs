@@ -21,7 +21,7 @@ use crate::{replica, wire};
 const NAME: &str = "snapshot";
 
 /// A snapshot, decoded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SnapshotFile {
     pub(crate) last_log_id: Option<LogId>,
     pub(crate) membership: StoredMembership,
@@ -91,7 +91,7 @@ impl SnapshotFile {
         snapshot.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let file = pb::SnapshotFile {
             last_log_id: self.last_log_id.map(wire::log_id_to_wire),
             membership: Some(wire::membership_to_wire(&self.membership)),
@@ -107,7 +107,7 @@ impl SnapshotFile {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let file = pb::SnapshotFile::decode(bytes).ok()?;
         Some(Self {
-            last_log_id: file.last_log_id.map(wire::log_id_from_wire),
+            last_log_id: file.last_log_id.map(wire::log_id_from_wire).transpose().ok()?,
             membership: wire::membership_from_wire(file.membership?).ok()?,
             next_offset: Offset::new(file.next_offset),
             chain: file.chain,

@@ -16,7 +16,7 @@ use crate::types::{LogId, StoredMembership, log_id};
 use crate::wire::{self, WireError};
 
 /// State as of the last entry taken into account.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Tracker {
     pub(crate) membership: StoredMembership,
     pub(crate) producers: Producers,
@@ -112,7 +112,7 @@ pub fn batch_id(batch: &BatchHeader) -> Option<BatchId> {
 }
 
 /// The tracker as of one entry, with what proves that the entry is the one in the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Checkpoint {
     pub(crate) log_id: LogId,
     pub(crate) chain: u64,
@@ -148,7 +148,7 @@ impl Checkpoint {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let wire = pb::Checkpoint::decode(bytes).ok()?;
         Some(Self {
-            log_id: wire::log_id_from_wire(wire.log_id?),
+            log_id: wire::log_id_from_wire(wire.log_id?).ok()?,
             chain: wire.chain,
             end_offset: Offset::new(wire.end_offset),
             tracker: Tracker::from_wire(wire.state?).ok()?,

@@ -57,8 +57,12 @@ pub(crate) fn log_id_to_wire(id: LogId) -> pb::LogId {
     pb::LogId { term: id.leader_id.term, index: id.index }
 }
 
-pub(crate) fn log_id_from_wire(id: pb::LogId) -> LogId {
-    LogId::new_term_index(id.term, id.index)
+/// The largest index is no entry's: every entry has an index after it, which must be a number.
+pub(crate) fn log_id_from_wire(id: pb::LogId) -> Result<LogId, WireError> {
+    if id.index == u64::MAX {
+        return Err(invalid("log index"));
+    }
+    Ok(LogId::new_term_index(id.term, id.index))
 }
 
 pub(crate) fn group_to_wire(group: GroupId, from: u64, to: u64) -> pb::GroupAddress {
@@ -97,7 +101,7 @@ pub(crate) fn vote_call_from_wire(
 ) -> Result<VoteRequest<TypeConfig>, WireError> {
     Ok(VoteRequest {
         vote: vote_from_wire(call.vote)?,
-        last_log_id: call.last_log_id.map(log_id_from_wire),
+        last_log_id: call.last_log_id.map(log_id_from_wire).transpose()?,
         leadership_transfer: call.leadership_transfer,
     })
 }
@@ -114,7 +118,8 @@ pub(crate) fn vote_reply_from_wire(
     reply: pb::VoteReply,
 ) -> Result<VoteResponse<TypeConfig>, WireError> {
     let vote = vote_from_wire(reply.vote)?;
-    Ok(VoteResponse::new(vote, reply.last_log_id.map(log_id_from_wire), reply.granted))
+    let last_log_id = reply.last_log_id.map(log_id_from_wire).transpose()?;
+    Ok(VoteResponse::new(vote, last_log_id, reply.granted))
 }
 
 pub(crate) fn membership_to_wire(stored: &StoredMembership) -> pb::Membership {
@@ -140,7 +145,7 @@ pub(crate) fn membership_from_wire(
         .collect();
     let members: std::collections::BTreeMap<u64, ()> =
         membership.members.into_iter().map(|id| (id, ())).collect();
-    let log_id = membership.log_id.map(log_id_from_wire);
+    let log_id = membership.log_id.map(log_id_from_wire).transpose()?;
     if configs.is_empty() && members.is_empty() {
         return Ok(StoredMembership::new(log_id, Membership::default()));
     }
@@ -178,6 +183,7 @@ pub(crate) fn frame_to_wire(frame: &Frame) -> pb::LogEntry {
 }
 
 pub(crate) fn entry_from_wire(wire: pb::LogEntry) -> Result<Entry, WireError> {
+    log_id_from_wire(pb::LogId { term: wire.term, index: wire.index })?;
     let payload_len = u32::try_from(wire.payload.len()).map_err(|_| invalid("payload"))?;
     let header = FrameHeader {
         kind: entry::kind_from_wire(wire.kind).ok_or(invalid("frame kind"))?,
@@ -224,7 +230,7 @@ pub(crate) fn append_result_from_wire(
     Ok(match result {
         Wire::Success(_) => AppendAnswer::Raft(AppendEntriesResponse::Success),
         Wire::Partial(partial) => AppendAnswer::Raft(AppendEntriesResponse::PartialSuccess(
-            partial.matching.map(log_id_from_wire),
+            partial.matching.map(log_id_from_wire).transpose()?,
         )),
         Wire::Conflict(_) => AppendAnswer::Raft(AppendEntriesResponse::Conflict),
         Wire::HigherVote(vote) => {

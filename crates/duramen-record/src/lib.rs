@@ -17,6 +17,8 @@ mod builder;
 mod compression;
 mod error;
 mod format;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod limits;
 mod partitioner;
 mod records;

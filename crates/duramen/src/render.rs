@@ -11,6 +11,9 @@ use duramen_record::RecordView;
 use crate::error::CliError;
 
 pub(crate) use json::text_or_base64;
+#[cfg(feature = "fuzz")]
+pub(crate) use template::Template;
+#[cfg(not(feature = "fuzz"))]
 use template::Template;
 use text::TextFormat;
 

@@ -23,6 +23,9 @@ struct Arguments {
     /// The first case.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Begin at case SEED times FILES, so that each seed damages other files.
+    #[arg(long, conflicts_with = "from")]
+    seed: Option<u64>,
     /// Print what each damage of each region came to.
     #[arg(long)]
     table: bool,
@@ -48,7 +51,8 @@ fn main() -> ExitCode {
         progress(error);
         return ExitCode::FAILURE;
     }
-    let (files, from) = (arguments.files, arguments.from);
+    let files = arguments.files;
+    let from = arguments.seed.map_or(arguments.from, |seed| seed.saturating_mul(files));
     let options = Options { files, from, stop_early: arguments.stop };
     let mut outcome = run(&options, &mut |case| progress(format_args!("case {case}")));
     if arguments.table {

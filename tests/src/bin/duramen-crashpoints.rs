@@ -22,7 +22,7 @@ struct Arguments {
     #[arg(long, default_value_t = 20)]
     traces: u64,
     /// The first seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, alias = "seed", default_value_t = 0)]
     from: u64,
     /// Only this subject.
     #[arg(long)]

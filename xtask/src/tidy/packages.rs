@@ -78,6 +78,23 @@ pub(super) fn check_manifest(file: &File) -> Option<Finding> {
         .then(|| Finding::new(&file.path, 0, "needs [lints] workspace = true"))
 }
 
+/// Checks that arithmetic is checked in what is shipped: a number that wraps would go on as data.
+pub(super) fn check_profile(file: &File) -> Option<Finding> {
+    let line = |line: &str| line.replace([' ', '\r'], "");
+    if let Some(place) = file.text.lines().position(|text| line(text) == "overflow-checks=false") {
+        return Some(Finding::new(&file.path, place + 1, "overflow checks stay on"));
+    }
+    let mut section = String::new();
+    let is_on = file.text.lines().any(|text| {
+        if text.starts_with('[') {
+            section = text.trim().to_owned();
+        }
+        section == "[profile.release]" && line(text) == "overflow-checks=true"
+    });
+    (file.path == "Cargo.toml" && !is_on)
+        .then(|| Finding::new(&file.path, 0, "needs overflow-checks = true in [profile.release]"))
+}
+
 fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -148,5 +165,21 @@ mod tests {
         assert!(manifest("[package]\nname = \"a\"\n").is_some());
         assert!(manifest("[package]\nname = \"a\"\n\n[lints]\nworkspace = true\n").is_none());
         assert!(manifest("[workspace]\nmembers = []\n").is_none());
+    }
+
+    #[test]
+    fn a_release_checks_its_arithmetic() {
+        let broken = |text: &str| {
+            check_profile(&File { path: "Cargo.toml".into(), text: text.into() })
+                .map(|finding| finding.to_string())
+        };
+        assert_eq!(broken("[profile.release]\noverflow-checks = true\n"), None);
+        for missing in ["", "[profile.release]\n[profile.dev]\noverflow-checks = true\n"] {
+            let needs = "Cargo.toml: needs overflow-checks = true in [profile.release]";
+            assert_eq!(broken(missing).as_deref(), Some(needs));
+        }
+        let off = "[profile.release]\noverflow-checks = true\n[profile.release.package.a]\n\
+                   overflow-checks = false\n";
+        assert_eq!(broken(off).as_deref(), Some("Cargo.toml:4: overflow checks stay on"));
     }
 }

@@ -41,7 +41,7 @@ pub struct ConsumerBatch {
 
 impl ConsumerBatch {
     /// Decompresses a batch and walks all of its records once, so that iterating cannot fail.
-    pub(super) fn open(
+    pub(crate) fn open(
         topic: &Arc<str>,
         partition: PartitionId,
         batch: Batch,

@@ -31,11 +31,11 @@ use openraft::vote::leader_id_std::LeaderId;
 use crate::types::{GroupId, Vote};
 
 /// Length of a record.
-pub(super) const RECORD_BYTES: u64 = 64;
+pub(crate) const RECORD_BYTES: u64 = 64;
 /// Length of a slot of the head.
-pub(super) const SLOT_BYTES: u64 = 512;
+pub(crate) const SLOT_BYTES: u64 = 512;
 /// Length of the head: where the records begin.
-pub(super) const HEAD_BYTES: u64 = 2 * SLOT_BYTES;
+pub(crate) const HEAD_BYTES: u64 = 2 * SLOT_BYTES;
 
 const HEAD_MAGIC: [u8; 8] = *b"DHSHEAD1";
 const MAGIC: [u8; 4] = *b"DHS1";
@@ -44,7 +44,7 @@ const GONE: u8 = 2;
 const METADATA: u8 = 4;
 
 /// The last vote of each replica.
-pub(super) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
+pub(crate) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
 
 /// Whose file it is; a node that begins anew under another incarnation may keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +55,13 @@ pub(crate) struct Owner {
 
 /// What a slot of the head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) owner: Owner,
-    pub(super) durable: u64,
+pub(crate) struct Head {
+    pub(crate) owner: Owner,
+    pub(crate) durable: u64,
 }
 
 impl Head {
-    pub(super) fn encode(&self) -> [u8; 512] {
+    pub(crate) fn encode(&self) -> [u8; 512] {
         let mut bytes = [0; 512];
         bytes[0..8].copy_from_slice(&HEAD_MAGIC);
         bytes[8..24].copy_from_slice(self.owner.cluster.as_bytes());
@@ -73,7 +73,7 @@ impl Head {
     }
 
     /// Reads a slot; `None` if it does not check.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (hashed, crc) = bytes.first_chunk::<512>()?.split_last_chunk::<4>()?;
         let (magic, rest) = hashed.split_first_chunk::<8>()?;
         let (cluster, rest) = rest.split_first_chunk::<16>()?;
@@ -90,7 +90,7 @@ impl Head {
 
 /// One place for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(crate) enum Slot {
     /// All zeros: nothing was written here, or it did not reach the disk.
     Empty,
     Valid(Record),
@@ -99,14 +99,14 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub(super) fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         if bytes.iter().all(|byte| *byte == 0) {
             return Self::Empty;
         }
         Record::decode(bytes).map_or(Self::Damaged, Self::Valid)
     }
 
-    pub(super) fn record(&self) -> Option<&Record> {
+    pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Valid(record) => Some(record),
             Self::Empty | Self::Damaged => None,
@@ -116,23 +116,23 @@ impl Slot {
 
 /// One saved vote, or that a replica is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) group: GroupId,
-    pub(super) replica: ReplicaId,
-    pub(super) vote: Option<Vote>,
-    pub(super) durable: u64,
+pub(crate) struct Record {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) vote: Option<Vote>,
+    pub(crate) durable: u64,
 }
 
 impl Record {
     /// Takes the record into a map of live votes.
-    pub(super) fn apply(&self, live: &mut Votes) {
+    pub(crate) fn apply(&self, live: &mut Votes) {
         match self.vote {
             Some(vote) => live.insert((self.group, self.replica), vote),
             None => live.remove(&(self.group, self.replica)),
         };
     }
 
-    pub(super) fn encode(&self) -> [u8; 64] {
+    pub(crate) fn encode(&self) -> [u8; 64] {
         let mut bytes = [0; 64];
         let mut flags = 0;
         let (topic, partition) = match self.group {
@@ -167,7 +167,7 @@ impl Record {
     }
 
     /// Reads a record; `None` if it does not check.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let (topic, rest) = rest.split_first_chunk::<16>()?;
         let (partition, rest) = rest.split_first_chunk::<4>()?;

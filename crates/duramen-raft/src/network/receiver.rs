@@ -91,14 +91,14 @@ async fn append(groups: Arc<Groups>, request: pb::AppendRequest) -> Frame {
     Frame::AppendReply(pb::AppendReply { stream, seq, result: Some(result) })
 }
 
-fn append_request(
+pub(crate) fn append_request(
     request: pb::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, WireError> {
     let entries = request.entries.into_iter().map(wire::entry_from_wire);
     Ok(AppendEntriesRequest {
         vote: wire::vote_from_wire(request.vote)?,
-        prev_log_id: request.prev_log_id.map(wire::log_id_from_wire),
-        leader_commit: request.leader_commit.map(wire::log_id_from_wire),
+        prev_log_id: request.prev_log_id.map(wire::log_id_from_wire).transpose()?,
+        leader_commit: request.leader_commit.map(wire::log_id_from_wire).transpose()?,
         entries: entries.collect::<Result<_, _>>()?,
     })
 }
@@ -179,8 +179,9 @@ async fn answer(
         Call::Snapshot(call) => {
             let vote = wire::vote_from_wire(call.vote).map_err(text)?;
             let membership = call.membership.ok_or("the membership is missing")?;
+            let last = call.last_log_id.map(wire::log_id_from_wire).transpose().map_err(text)?;
             let meta = SnapshotMeta {
-                last_log_id: call.last_log_id.map(wire::log_id_from_wire),
+                last_log_id: last,
                 last_membership: wire::membership_from_wire(membership).map_err(text)?,
             };
             let snapshot = Snapshot { meta, snapshot: call.data };
@@ -195,7 +196,7 @@ async fn answer(
 async fn transfer(group: &Group, call: pb::TransferCall) -> Result<pb::TransferReply, String> {
     use pb::transfer_reply::Result as Wire;
     let from = wire::vote_from_wire(call.from_leader).map_err(text)?;
-    let last = call.last_log_id.map(wire::log_id_from_wire);
+    let last = call.last_log_id.map(wire::log_id_from_wire).transpose().map_err(text)?;
     let request = TransferLeaderRequest::new(from, call.to, last);
     let result = match group.raft().handle_transfer_leader(request).await.map_err(text)? {
         Ok(()) => Wire::Accepted(true),

@@ -23,6 +23,8 @@ use crate::error::CliError;
 use crate::signals::Signals;
 use crate::{limits, numbers, output};
 use lines::Lines;
+#[cfg(feature = "fuzz")]
+pub(crate) use parse::fuzz as fuzz_line;
 use parse::{LineFormat, LineParser};
 
 const EXAMPLES: &str = "\

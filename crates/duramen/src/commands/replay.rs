@@ -23,6 +23,8 @@ use pace::Pace;
 use plan::Plan;
 use source::Source;
 use state::Selection;
+#[cfg(feature = "fuzz")]
+pub(crate) use state::fuzz as fuzz_state;
 use transfer::Transfer;
 
 const EXAMPLES: &str = "\

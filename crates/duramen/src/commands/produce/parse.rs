@@ -110,6 +110,28 @@ fn timestamp(json: &Value, field: &str) -> Result<Option<Timestamp>, LineError> 
     found.map(Some).ok_or_else(wrong)
 }
 
+/// Whether a line is a record to any parser, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(line: &Bytes) -> bool {
+    let parser = |format, field: Option<&str>| LineParser {
+        format,
+        key_field: field.map(str::to_owned),
+        timestamp_field: field.map(|_| "time".to_owned()),
+        key_separator: field.map(|_| ":".to_owned()),
+        headers: vec![],
+        partition: None,
+    };
+    let fields = [None, Some("id"), Some("/in/k")];
+    let parsers = fields
+        .into_iter()
+        .flat_map(|field| [parser(LineFormat::Lines, field), parser(LineFormat::Json, field)]);
+    parsers
+        .map(|parser| parser.parse(line.clone()))
+        .filter(|parsed| matches!(parsed, Ok(Some(_))))
+        .count()
+        > 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -177,6 +177,36 @@ pub(super) fn default_path(
     Ok(base.join("duramen").join("replay").join(cluster.to_string()).join(name))
 }
 
+/// The state file, for the fuzzer.
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz {
+    use super::super::plan::Range;
+    use super::{ClusterId, Path, Plan, Selection, State, TopicId};
+    use duramen_env::{Disk as _, OpenMode, SimDisk};
+
+    /// Loads a file of these bytes; if it is a state, goes on with it, saves it and loads it
+    /// again. Says whether it came back; `None` if it is no state.
+    pub(crate) fn reload(bytes: &[u8]) -> Option<bool> {
+        let (disk, path) = (SimDisk::new(1), Path::new("/replay.json"));
+        let file = disk.open(path, OpenMode::CreateNew).ok()?;
+        file.write_at(bytes, 0).ok()?;
+        let mut state = State::load(&disk, path).ok()??;
+        state.stored((3, 15), (3, 107));
+        let saved = state.save(&disk, path).and_then(|()| State::load(&disk, path));
+        Some(saved.is_ok_and(|again| again.as_ref() == Some(&state)))
+    }
+
+    /// A state as it is written.
+    pub(crate) fn seed() -> Vec<u8> {
+        let range = Range { start: 10, end: 20, next: 10 };
+        let plan = Plan { ranges: [(3, range)].into(), since_ms: Some(5), until_ms: None };
+        let topics = (TopicId::NIL, TopicId::NIL);
+        let watermarks = [(3, 100)].into();
+        let state = State::new(ClusterId::NIL, topics, Selection::default(), plan, watermarks);
+        serde_json::to_vec_pretty(&state).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::plan::Range;
