@@ -2,7 +2,11 @@
 //! processes on loopback.
 
 pub mod campaign;
+pub mod chaos;
+pub mod faultfs;
 pub mod fuzzing;
+pub mod mutants;
+pub mod powercut;
 pub mod processes;
 pub mod replacement;
 pub mod simulation;

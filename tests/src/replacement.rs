@@ -5,7 +5,7 @@
 //! end the partition has three replicas in sync, the old id is gone from every disk, and every
 //! acknowledged record is read back where it was said to be.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ use duramen_client::{
     Start,
 };
 use duramen_env::{Corruption, CrashMode, Disk as _, Env, SimDisk, TokioClock};
+use duramen_net::Channel;
+use duramen_proto::v1;
+use duramen_proto::v1::admin_service_client::AdminServiceClient;
 use duramen_types::{NodeId, PartitionId, Timestamp};
 use futures::StreamExt as _;
 
@@ -28,10 +31,13 @@ use crate::simulation::SimError;
 const EPOCH: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 
 /// A run that takes longer than this in simulated time has failed.
-const DURATION_MAX: Duration = Duration::from_secs(240);
+const DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// How long a node stays without power.
 const DOWN: Duration = Duration::from_millis(700);
+
+/// How long a node's answer is waited for.
+const ANSWER_MAX: Duration = Duration::from_millis(100);
 
 const TOPIC: &str = "rings";
 const NODES: u64 = 4;
@@ -98,7 +104,7 @@ impl fmt::Display for Case {
 }
 
 /// What the client and the driver of a run share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     acknowledged: BTreeMap<u64, String>,
     /// Leader, nodes of the replicas and nodes of a replacement, as last described.
@@ -115,6 +121,20 @@ struct Shared {
     done: bool,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("acknowledged", &self.acknowledged.len())
+            .field("leader", &self.leader)
+            .field("controller", &self.controller)
+            .field("replicas", &self.replicas)
+            .field("replacement", &self.replacement)
+            .field("in_sync", &self.in_sync)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
 type Handle = Rc<RefCell<Shared>>;
 
 fn name(node: u64) -> String {
@@ -125,9 +145,12 @@ fn seeds() -> Vec<String> {
     (1..=NODES).map(|node| format!("{}:7650", name(node))).collect()
 }
 
-async fn run_node(seed: u64, node: u64, disk: SimDisk) -> Result<(), SimError> {
+/// Runs one node until its power is cut. `boot` makes each life draw other numbers: an id that was
+/// drawn once must not be drawn again.
+async fn run_node(seed: u64, node: u64, boot: u64, disk: SimDisk) -> Result<(), SimError> {
     let clock = Arc::new(TokioClock::new(EPOCH));
-    let env = Env::sim(seed.wrapping_mul(31).wrapping_add(node), &disk, clock);
+    let drawn = seed.wrapping_mul(31).wrapping_add(node).wrapping_add(boot << 32);
+    let env = Env::sim(drawn, &disk, clock);
     let options = StartOptions {
         node: NodeId::new(node),
         dir: PathBuf::from(DATA),
@@ -138,6 +161,7 @@ async fn run_node(seed: u64, node: u64, disk: SimDisk) -> Result<(), SimError> {
         rack: String::new(),
         version: "sim".to_owned(),
         disk_reserve_bytes: 0,
+        metadata_snapshot_entries: None,
     };
     let broker = Broker::open(&env, options)?;
     let clients = Arc::from(env.net.listen("0.0.0.0:7650").await?);
@@ -177,8 +201,11 @@ pub fn run(case: Case) -> Result<usize, SimError> {
     let disks: Vec<SimDisk> =
         (1..=NODES).map(|node| SimDisk::new(case.seed.wrapping_add(node))).collect();
     for (node, disk) in (1..=NODES).zip(&disks) {
-        let disk = disk.clone();
-        sim.host(name(node), move || run_node(case.seed, node, disk.clone()));
+        let (disk, boots) = (disk.clone(), Cell::new(0));
+        sim.host(name(node), move || {
+            boots.set(boots.get() + 1);
+            run_node(case.seed, node, boots.get(), disk.clone())
+        });
     }
     let shared = Handle::default();
     let of_client = Rc::clone(&shared);
@@ -193,12 +220,15 @@ pub fn run(case: Case) -> Result<usize, SimError> {
 
 impl Run {
     fn drive(&mut self) -> Result<(), SimError> {
-        self.until("a first phase of records", |shared| shared.phase == 1)?;
+        self.until("a first phase of records", |shared| {
+            shared.phase == 1 && shared.leader != 0 && shared.in_sync >= 3
+        })?;
         let replicas = self.shared.borrow().replicas.clone();
         let leader = self.shared.borrow().leader;
         // A follower, or, half of the time, the leader itself.
         let follower = replicas.iter().copied().find(|node| *node != leader);
-        let lost = if self.case.seed % 2 == 0 { leader } else { follower.unwrap_or(leader) };
+        let is_leader = self.case.seed.is_multiple_of(2);
+        let lost = if is_leader { leader } else { follower.unwrap_or(leader) };
         let old = self.replica_dir(lost)?;
         self.lose(lost, &old)?;
         self.shared.borrow_mut().phase = 2;
@@ -246,7 +276,8 @@ impl Run {
 
     /// Where the only partition replica of a node is.
     fn replica_dir(&self, node: u64) -> Result<PathBuf, SimError> {
-        let entries = self.disk(node)?.list(Path::new(PARTITIONS))?;
+        let entries = self.disk(node)?.list(Path::new(PARTITIONS));
+        let entries = entries.map_err(|error| format!("replicas of node {node}: {error}"))?;
         let entry = entries.first().ok_or("the node has no replica")?;
         Ok(Path::new(PARTITIONS).join(&entry.name))
     }
@@ -270,7 +301,9 @@ impl Run {
         self.cut(node)?;
         let disk = self.disk(node)?;
         match self.case.loss {
-            Loss::Lost => disk.remove_dir_all(replica)?,
+            Loss::Lost => disk
+                .remove_dir_all(replica)
+                .map_err(|error| format!("{} of node {node}: {error}", replica.display()))?,
             Loss::Wiped => disk.remove_dir_all(Path::new(DATA))?,
             Loss::Rotten => {
                 let segments = disk.list(replica)?;
@@ -330,7 +363,7 @@ async fn client(seed: u64, shared: Handle) -> Result<(), SimError> {
         .config("segment.bytes", "64KiB")
         .config("max.message.bytes", "16KiB");
     client.admin().create_topic(topic).await?;
-    let watching = watch(&client, &shared);
+    let watching = watch(&env, &client, &shared);
     let working = work(&client, &shared);
     tokio::select! {
         biased;
@@ -340,7 +373,7 @@ async fn client(seed: u64, shared: Handle) -> Result<(), SimError> {
 }
 
 /// Looks at the partition again and again, and moves it when asked to.
-async fn watch(client: &Client, shared: &Handle) -> Result<(), SimError> {
+async fn watch(env: &Env, client: &Client, shared: &Handle) -> Result<(), SimError> {
     loop {
         let order = shared.borrow_mut().move_to.take();
         if let Some((from, to)) = order {
@@ -356,20 +389,40 @@ async fn watch(client: &Client, shared: &Handle) -> Result<(), SimError> {
         if let Ok(cluster) = client.admin().describe_cluster().await {
             shared.borrow_mut().controller = cluster.controller.map_or(0, |node| node.get());
         }
-        if let Ok(topic) = client.admin().describe_topic(TOPIC).await
-            && let Some(partition) = topic.partitions.first()
-        {
-            let mut shared = shared.borrow_mut();
-            shared.leader = partition.leader.map_or(shared.leader, |node| node.get());
-            shared.replicas = partition.replicas.iter().map(|node| node.get()).collect();
-            shared.replacement = partition.replacement.map(|now| (now.from.get(), now.to.get()));
-            shared.seen |= shared.replacement.is_some();
-            if !partition.in_sync.is_empty() {
-                shared.in_sync = partition.in_sync.len();
-            }
-        }
+        let asked = futures::future::join_all((1..=NODES).map(|node| ask(env, node))).await;
+        note(&mut shared.borrow_mut(), asked.into_iter().flatten());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What a node says of the partition: as of which metadata index, and what.
+async fn ask(env: &Env, node: u64) -> Option<(u64, u64, v1::Partition)> {
+    let address = format!("{}:7650", name(node));
+    let mut client = AdminServiceClient::new(Channel::new(env, &address));
+    let request = v1::DescribeTopicRequest { name: TOPIC.to_owned(), metadata_index: 0 };
+    let answer = tokio::time::timeout(ANSWER_MAX, client.describe_topic(request)).await;
+    let reply = answer.ok()?.ok()?.into_inner();
+    let partition = reply.topic?.partitions.into_iter().next()?;
+    Some((node, reply.metadata_index, partition))
+}
+
+/// Takes the newest metadata and the newest leader's word.
+fn note(shared: &mut Shared, told: impl Iterator<Item = (u64, u64, v1::Partition)>) {
+    let mut newest = 0;
+    let mut epoch = 0;
+    for (node, index, partition) in told {
+        if partition.leader == node && partition.leader_epoch >= epoch {
+            epoch = partition.leader_epoch;
+            shared.leader = node;
+            shared.in_sync = partition.in_sync.len();
+        }
+        if index >= newest {
+            newest = index;
+            shared.replicas = partition.replicas;
+            shared.replacement = partition.replacement.map(|now| (now.from, now.to));
+        }
+    }
+    shared.seen |= shared.replacement.is_some();
 }
 
 /// Produces until the run is settled, then reads everything.

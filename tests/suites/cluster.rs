@@ -13,8 +13,12 @@ mod command_line;
 mod damage;
 #[path = "cluster/deployment.rs"]
 mod deployment;
+#[path = "cluster/dev.rs"]
+mod dev;
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/faults.rs"]
+mod faults;
 #[path = "cluster/limits.rs"]
 mod limits;
 #[path = "cluster/moves.rs"]

@@ -10,7 +10,7 @@ const CASES: u64 = 10;
 
 /// A case of a number: all losses and victims in turn, and moments spread over the whole.
 fn case(number: u64) -> Case {
-    let at = |count: usize| usize::try_from(number).unwrap() % count;
+    let at = |count: usize| usize::try_from(number).unwrap_or(0) % count;
     Case {
         seed: number,
         loss: Loss::ALL[at(Loss::ALL.len())],
@@ -19,8 +19,17 @@ fn case(number: u64) -> Case {
     }
 }
 
+/// `DURAMEN_LOG` shows what the nodes say.
+fn show_logs() {
+    if std::env::var_os("DURAMEN_LOG").is_some() {
+        let format = tracing_subscriber::fmt().without_time().with_ansi(false);
+        drop(format.with_max_level(tracing::Level::INFO).try_init());
+    }
+}
+
 #[test]
 fn a_replica_is_replaced_whoever_loses_power_meanwhile() {
+    show_logs();
     let cases = std::env::var("DURAMEN_CASES").ok().and_then(|count| count.parse().ok());
     let first = std::env::var("DURAMEN_FROM").ok().and_then(|first| first.parse().ok());
     let first = first.unwrap_or(0);

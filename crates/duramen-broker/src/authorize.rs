@@ -33,6 +33,8 @@ pub enum Operation {
     Move,
     /// See the cluster.
     DescribeCluster,
+    /// Decide which replica leads.
+    Lead,
 }
 
 impl Operation {
@@ -48,6 +50,7 @@ impl Operation {
             Self::Delete => "delete the topic",
             Self::Move => "move replicas of the topic",
             Self::DescribeCluster => "describe the cluster",
+            Self::Lead => "hand leadership on",
         }
     }
 }

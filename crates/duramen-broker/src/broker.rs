@@ -45,6 +45,8 @@ pub struct StartOptions {
     pub version: String,
     /// Free bytes of the disk below which no records are taken.
     pub disk_reserve_bytes: u64,
+    /// Metadata entries after which they are written as a snapshot; `None` is the default.
+    pub metadata_snapshot_entries: Option<u64>,
 }
 
 /// Why a node could not start or had to stop.
@@ -192,6 +194,12 @@ impl Broker {
         self.shutdown.send_replace(true);
     }
 
+    /// Completes when the node was told to stop: who serves clients without an end ends then.
+    pub async fn stopping(&self) {
+        let mut shutdown = self.shutdown.subscribe();
+        drop(shutdown.wait_for(|stop| *stop).await);
+    }
+
     /// Carries the node into its cluster and keeps it until it is stopped or must stop. `peers` is
     /// the listener for other nodes.
     ///
@@ -276,9 +284,8 @@ impl Broker {
         }
         let copy = MetadataCopy::new();
         let group = GroupId::Metadata;
-        let has_replica = host.has_replica(group, local.incarnation).unwrap_or(false);
         let was_member = matches!(identity.phase(), Phase::Member { .. });
-        if !has_replica && !was_member {
+        if !was_member {
             let created =
                 host.create_replica(group, local.incarnation, crate::member::metadata_log());
             created.await.map_err(NodeError::Metadata)?;
@@ -289,6 +296,7 @@ impl Broker {
             members: founders_by_replica(identity.founders()),
             log: crate::member::metadata_log(),
             machine: Some(copy.machine(self.fail_stop.clone())),
+            snapshot_entries: self.options.metadata_snapshot_entries,
         };
         let metadata_group = match host.open_group(spec).await {
             Ok(group) => group,

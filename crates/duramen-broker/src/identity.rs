@@ -152,6 +152,7 @@ impl Identity {
                     return Err(IdentityError::Lost { dir: dir.to_owned() });
                 }
             }
+            sync_names_above(disk, dir).map_err(io("make durable the name of", dir))?;
             let incarnation = draw_incarnation(random);
             let identity =
                 Self { format: FORMAT, node: node.get(), incarnation, phase: Phase::Empty };
@@ -279,14 +280,41 @@ impl Identity {
     }
 }
 
+/// Makes the names of a new data directory and of what was made above it durable: without it a
+/// power cut takes the directory with all that was acknowledged in it.
+fn sync_names_above(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            // Nobody who may not read a directory has made a name in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use duramen_env::{RealDisk, SeededRandom};
+    use duramen_env::{CrashMode, RealDisk, SeededRandom, SimDisk};
 
     use super::*;
 
     fn open(dir: &Path, node: u64, seed: u64) -> Result<Identity, IdentityError> {
         Identity::open(&RealDisk, &SeededRandom::new(seed), dir, NodeId::new(node))
+    }
+
+    #[test]
+    fn a_power_cut_does_not_take_a_new_directory() {
+        let disk = SimDisk::new(1);
+        let open = |seed| {
+            let dir = Path::new("/srv/duramen/data");
+            Identity::open(&disk, &SeededRandom::new(seed), dir, NodeId::new(1)).unwrap()
+        };
+        let first = open(1);
+        disk.crash(CrashMode::KeepNone);
+        disk.reopen();
+        assert_eq!(open(2), first);
     }
 
     #[test]
@@ -296,6 +324,25 @@ mod tests {
         assert_eq!(open(dir.path(), 1, 2).unwrap(), first);
         std::fs::remove_file(dir.path().join(NAME)).unwrap();
         assert_ne!(open(dir.path(), 1, 3).unwrap().incarnation(), first.incarnation());
+    }
+
+    #[test]
+    fn a_member_begins_anew_as_a_joiner_of_its_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut identity = open(dir.path(), 1, 1).unwrap();
+        let random = SeededRandom::new(2);
+        let before = identity.clone();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(identity, before, "a node of no cluster has nothing to begin anew");
+        let cluster = ClusterId::from_random([5; 16]);
+        let founders = vec![Founder { node: 2, incarnation: 2, peer_address: "a:1".into() }];
+        let phase = Phase::Member { cluster: cluster.to_string(), founders: founders.clone() };
+        identity.enter(&RealDisk, dir.path(), phase).unwrap();
+        identity.begin_anew(&RealDisk, &random, dir.path()).unwrap();
+        assert_eq!(open(dir.path(), 1, 9).unwrap(), identity);
+        assert_ne!(identity.incarnation(), before.incarnation());
+        assert!(matches!(identity.phase(), Phase::Joining { .. }));
+        assert_eq!((identity.cluster(), identity.founders()), (Some(cluster), &founders[..]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod identity;
+mod leadership;
 pub mod limits;
 mod member;
 mod metadata;

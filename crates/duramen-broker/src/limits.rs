@@ -88,6 +88,9 @@ pub const VOTERS_INTERVAL: Duration = Duration::from_millis(500);
 /// Voters of the metadata group at most; all other nodes are learners.
 pub const METADATA_VOTERS_MAX: usize = 5;
 
+/// How often a node looks whether its replica of the metadata has stopped by itself.
+pub const STOPPED_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often the leader of a partition looks at the replacement of one of its replicas.
 pub const REPLACE_INTERVAL: Duration = Duration::from_millis(200);
 

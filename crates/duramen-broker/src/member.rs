@@ -12,7 +12,7 @@ mod voters;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::Env;
 use duramen_env::planted::{Planted, is_planted};
@@ -25,6 +25,7 @@ use tonic::service::Routes;
 
 use crate::broker::{Broker, NodeError, StartOptions};
 use crate::error::BrokerError;
+use crate::limits;
 use crate::metadata::{MetadataCopy, MetadataWriter};
 use crate::partition::PartitionHandle;
 use crate::producer_ids::ProducerIds;
@@ -59,6 +60,9 @@ pub(crate) struct Member {
     /// The copy of the metadata has everything that earlier lives of this node did.
     is_fresh: AtomicBool,
     registered: AtomicBool,
+    /// Where learners of the metadata group are that are not registered yet: only who took them in
+    /// was told.
+    joining: Mutex<BTreeMap<ReplicaId, NodeId>>,
     /// A replica was found damaged while it was open.
     damage: Notify,
 }
@@ -87,6 +91,7 @@ impl Member {
             swept: watch::Sender::new(MetadataIndex::ZERO),
             is_fresh: AtomicBool::new(false),
             registered: AtomicBool::new(false),
+            joining: Mutex::new(BTreeMap::new()),
             damage: Notify::new(),
         })
     }
@@ -124,6 +129,7 @@ impl Member {
         tokio::select! {
             biased;
             failed = join::run(self, broker) => failed,
+            failed = self.metadata_stopped() => failed,
             () = reconcile::run(self) => Ok(()),
             () = replace::run(self) => Ok(()),
             () = retention::run(self) => Ok(()),
@@ -131,6 +137,26 @@ impl Member {
             () = disk::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
         }
+    }
+
+    /// Waits until the replica of the metadata stops by itself; then the node cannot go on. If that
+    /// is because its log is damaged, the next start is to begin without it.
+    async fn metadata_stopped(&self) -> Result<(), NodeError> {
+        let Some(group) = self.host.group(GroupId::Metadata) else {
+            return std::future::pending().await;
+        };
+        let mut interval = tokio::time::interval(limits::STOPPED_INTERVAL);
+        while !group.status().stopped {
+            interval.tick().await;
+        }
+        let mut reason = "the replica of the metadata stopped".to_owned();
+        if let Some(damage) = group.damage() {
+            reason = format!("{reason}: {damage}");
+            if let Err(error) = self.host.give_up_metadata().await {
+                tracing::error!(%error, "could not put the damaged metadata aside");
+            }
+        }
+        Err(NodeError::Failed(reason))
     }
 
     /// Stops all replicas, cleanly.

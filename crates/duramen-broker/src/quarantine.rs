@@ -21,10 +21,10 @@ use crate::identity::{Identity, IdentityError, Phase};
 use crate::shared_identity::SharedIdentity;
 
 /// Files and directories that hold votes and replicas.
-const ALL: [&str; 4] = ["partitions", "metadata", "hardstate.lost", "hardstate"];
+const ALL: [&str; 5] = ["partitions", "metadata", "metadata.lost", "hardstate.lost", "hardstate"];
 
 /// The node's replica of the metadata.
-const METADATA: [&str; 1] = ["metadata"];
+const METADATA: [&str; 2] = ["metadata", "metadata.lost"];
 
 /// Why and how a node begins anew.
 struct Damage {
@@ -40,7 +40,7 @@ fn damage(error: &NodeError) -> Option<Damage> {
         | NodeError::Metadata(GroupOpenError::VoteLost { .. }) => {
             Some(Damage { what: "votes", names: &ALL })
         }
-        NodeError::Metadata(GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. }) => {
+        NodeError::Metadata(error) if error.is_loss() => {
             Some(Damage { what: "replica of the metadata", names: &METADATA })
         }
         _ => None,

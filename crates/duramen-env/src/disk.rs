@@ -5,6 +5,7 @@
 //! [`Disk::sync_dir`] of its directory. A failed sync is final: the caller must stop using the
 //! file, because the kernel may have dropped the pages and a second sync would lie.
 
+mod faulty;
 mod real;
 mod sim;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use faulty::{DiskFaults, FaultyDisk};
 pub use real::RealDisk;
 pub use sim::{Corruption, CrashMode, DiskCall, Fault, SimDisk};
 

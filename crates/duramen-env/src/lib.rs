@@ -18,14 +18,14 @@ pub mod witness;
 
 pub use clock::{Clock, RealClock, SimClock, TokioClock};
 pub use disk::{
-    Corruption, CrashMode, DirLock, Disk, DiskCall, DiskFile, Entry, Fault, OpenMode, RealDisk,
-    SimDisk,
+    Corruption, CrashMode, DirLock, Disk, DiskCall, DiskFaults, DiskFile, Entry, Fault, FaultyDisk,
+    OpenMode, RealDisk, SimDisk,
 };
 #[cfg(feature = "sim")]
 pub use net::SimNet;
 pub use net::{Connection, Listener, Net, NoNet, RealNet};
 pub use random::{Random, RealRandom, SeededRandom};
-pub use tasks::{TaskHandle, Tasks};
+pub use tasks::{SimDelays, TaskHandle, Tasks};
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Env {
             clock: Arc::new(RealClock::new()),
             random: Arc::new(RealRandom),
             disk: Arc::new(RealDisk),
-            net: Arc::new(RealNet),
+            net: Arc::new(RealNet::default()),
             tasks: Tasks::real(),
         }
     }

@@ -4,6 +4,8 @@
 //! ends the process; a *connection* serves one peer or client, and a panic in it ends only that
 //! connection. Work that blocks (a sync, a scan) goes through [`Tasks::blocking`].
 
+mod delays;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,29 +13,47 @@ use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
-/// Spawns tasks; the simulated one runs blocking work in place, so that a seed decides all order.
-#[derive(Clone, Copy, Debug)]
+pub use delays::SimDelays;
+
+/// Spawns tasks; the simulated ones run blocking work in the one thread there is, so that a seed
+/// decides all order.
+#[derive(Clone, Debug)]
 pub struct Tasks {
-    inline: bool,
+    blocking: Blocking,
+}
+
+#[derive(Clone, Debug)]
+enum Blocking {
+    Pool,
+    Inline,
+    Delayed(SimDelays),
 }
 
 impl Tasks {
     /// Blocking work goes to a pool of threads.
     #[must_use]
     pub const fn real() -> Self {
-        Self { inline: false }
+        Self { blocking: Blocking::Pool }
     }
 
     /// Blocking work runs in place; for simulations in one thread.
     #[must_use]
     pub const fn inline() -> Self {
-        Self { inline: true }
+        Self { blocking: Blocking::Inline }
+    }
+
+    /// Blocking work takes its time before it runs and after it has run; for simulations in one
+    /// thread. As on a thread, it goes on when nobody waits for it any more, and ends with the
+    /// process.
+    #[must_use]
+    pub const fn delayed(delays: SimDelays) -> Self {
+        Self { blocking: Blocking::Delayed(delays) }
     }
 
     /// Whether blocking work runs in place.
     #[must_use]
-    pub const fn is_inline(self) -> bool {
-        self.inline
+    pub const fn is_inline(&self) -> bool {
+        matches!(self.blocking, Blocking::Inline)
     }
 
     /// Spawns a task whose panic ends the process. Dropping the handle aborts the task.
@@ -65,13 +85,26 @@ impl Tasks {
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,
     {
-        if self.inline {
-            return work();
-        }
-        #[expect(clippy::disallowed_methods, reason = "this is the real side of the seam")]
-        let join = tokio::task::spawn_blocking(work);
+        let join = match &self.blocking {
+            Blocking::Inline => return work(),
+            #[expect(clippy::disallowed_methods, reason = "this is the real side of the seam")]
+            Blocking::Pool => tokio::task::spawn_blocking(work),
+            Blocking::Delayed(delays) => {
+                let delay = delays.draw(name);
+                spawn(async move {
+                    pause(delay.before).await;
+                    let value = work();
+                    pause(delay.after).await;
+                    value
+                })
+            }
+        };
         match join.await {
             Ok(value) => value,
+            // A test wants its own failure message, not a dead process.
+            Err(error) if error.is_panic() && cfg!(debug_assertions) => {
+                std::panic::resume_unwind(error.into_panic())
+            }
             Err(error) if error.is_panic() => abort_process(name),
             // The runtime is shutting down: nobody will poll this future again.
             Err(_) => std::future::pending().await,
@@ -86,6 +119,12 @@ where
     F::Output: Send + 'static,
 {
     tokio::spawn(future)
+}
+
+async fn pause(duration: std::time::Duration) {
+    if !duration.is_zero() {
+        tokio::time::sleep(duration).await;
+    }
 }
 
 fn abort_process(name: &'static str) -> ! {
@@ -170,5 +209,25 @@ mod tests {
     async fn blocking_work_gives_back_its_value() {
         assert_eq!(Tasks::real().blocking("work", || 3).await, 3);
         assert_eq!(Tasks::inline().blocking("work", || 3).await, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delayed_work_takes_time_and_goes_on_when_nobody_waits() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let delays = SimDelays::new(1);
+        delays.set_slow_ms(1_000);
+        let tasks = Tasks::delayed(delays);
+        let started = tokio::time::Instant::now();
+        assert_eq!(tasks.blocking("a-sync", || 3).await, 3);
+        assert!(started.elapsed() >= std::time::Duration::from_millis(250));
+        let done = Arc::new(AtomicBool::new(false));
+        let mark = Arc::clone(&done);
+        let work = tasks.blocking("a-sync", move || mark.store(true, Ordering::SeqCst));
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(10), work).await;
+        assert!(waited.is_err() && !done.load(Ordering::SeqCst));
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert!(done.load(Ordering::SeqCst));
     }
 }

@@ -4,7 +4,7 @@
 //! ever loses an index it acknowledged, and that no vote goes back. A build without the feature
 //! `sim` has no witness and the calls are nothing.
 
-use duramen_types::{LogIndex, ReplicaId, Term};
+use duramen_types::{LogIndex, NodeId, ReplicaId, Term};
 
 /// Something that a replica says or does that it is bound by from then on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +23,30 @@ pub enum Deed {
     },
     /// The replica takes part with this log.
     Opened {
+        /// The node that holds it.
+        node: NodeId,
+        /// The first index that its log keeps; all below is committed and trimmed.
+        start: LogIndex,
         /// One past the last index of its log.
         end: LogIndex,
-        /// The term of its last vote.
-        term: Term,
+        /// The terms in its log, each with its first index that is kept.
+        terms: Vec<(Term, LogIndex)>,
+        /// The term of its last vote; zero if it never voted.
+        vote: Term,
     },
     /// A vote was made durable.
     Voted {
         /// Its term.
+        term: Term,
+        /// For whom.
+        candidate: ReplicaId,
+        /// Whether a majority is known to have elected it: then the replica follows it in this
+        /// term, whomever it voted for before.
+        elected: bool,
+    },
+    /// The replica appended the first entry of its own term.
+    Led {
+        /// The term.
         term: Term,
     },
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use duramen_broker::{
-    Broker, BrokerError, FetchLimits, Fetched, PartitionName, Reader, plain_records,
+    Broker, BrokerError, FetchLimits, Fetched, PartitionName, Position, Reader, plain_records,
 };
 use duramen_env::Env;
 use duramen_proto::v1;
@@ -14,21 +14,74 @@ use futures::Stream;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
+use crate::faults::{Call, Cut, FetchFault};
 use crate::produce::owned;
-use crate::service::{caller, fetch_limits, partition_name};
+use crate::service::{Faults, admit, broken, caller, fetch_limits, partition_name};
 use crate::{error, limits, translate};
 
 /// Serves one fetch.
 pub(crate) async fn once(
     broker: &Broker,
+    faults: &Faults,
+    request: &v1::FetchRequest,
+) -> Result<v1::FetchResponse, Status> {
+    let partition = (request.topic.as_str(), request.partition);
+    let answer = async {
+        admit(faults, Call::Fetch, Some(partition))?;
+        fetch(broker, faults, request).await
+    };
+    let answer = answer.await.map_err(|error| error::status(&error))?;
+    if let Some(faults) = faults
+        && answer.next_offset > answer.start_offset
+    {
+        let fault = faults.fetch(partition.0, partition.1, true);
+        tokio::time::sleep(fault.delay).await;
+        if fault.cut == Cut::Before {
+            return Err(broken());
+        }
+    }
+    Ok(answer)
+}
+
+async fn fetch(
+    broker: &Broker,
+    faults: &Faults,
     request: &v1::FetchRequest,
 ) -> Result<v1::FetchResponse, BrokerError> {
     let position = translate::position(request.position)?;
     let name = partition_name(request)?;
     let reader = broker.reader(&caller(), &name).await?;
     let offset = reader.locate(position).await?.offset;
-    let fetched = reader.fetch(offset, fetch_limits(request)).await?;
-    answer(request.partition, request.format(), fetched)
+    let again = begin_before(faults, request, &reader, offset).await?;
+    let fetched = reader.fetch(again, fetch_limits(request)).await?;
+    answer(request.partition, request.format(), due_from(fetched, offset))
+}
+
+/// Where a fetch begins that is to give records again: those before the asked offset are skipped
+/// by the client. In plain form an answer begins exactly where it was asked to.
+async fn begin_before(
+    faults: &Faults,
+    request: &v1::FetchRequest,
+    reader: &Reader,
+    offset: Offset,
+) -> Result<Offset, BrokerError> {
+    let Some(faults) = faults else { return Ok(offset) };
+    if request.format() != v1::FetchFormat::Batches {
+        return Ok(offset);
+    }
+    match faults.records_again(&request.topic, request.partition) {
+        0 => Ok(offset),
+        records => {
+            let first = reader.locate(Position::First).await?.offset;
+            Ok(offset.saturating_sub(records).max(first).min(offset))
+        }
+    }
+}
+
+/// The same records, of which those before an offset are to be skipped.
+fn due_from(fetched: Fetched, offset: Offset) -> Fetched {
+    let next_offset = fetched.next_offset.max(offset);
+    Fetched { start_offset: fetched.start_offset.max(offset), next_offset, ..fetched }
 }
 
 /// A fetch answer on the wire.
@@ -78,6 +131,7 @@ fn joined(batches: &[Bytes]) -> Bytes {
 pub(crate) async fn stream(
     env: &Env,
     broker: Arc<Broker>,
+    faults: Faults,
     mut requests: Streaming<v1::FetchStreamRequest>,
 ) -> Result<impl Stream<Item = Result<v1::FetchResponse, Status>> + Send + use<>, Status> {
     let first = requests.message().await?;
@@ -85,7 +139,7 @@ pub(crate) async fn stream(
         return Err(error::status(&translate::invalid("start", "set in the first message")));
     };
     let (out, answers) = mpsc::channel(limits::FETCH_ANSWERS_WAITING);
-    let session = Session { start, credit: credit_bytes, out };
+    let session = Session { start, credit: credit_bytes, faults, out };
     let task = env.tasks.critical("fetch-stream", session.serve(broker, requests));
     Ok(owned(answers, task))
 }
@@ -93,6 +147,7 @@ pub(crate) async fn stream(
 struct Session {
     start: v1::FetchRequest,
     credit: u64,
+    faults: Faults,
     out: mpsc::Sender<Result<v1::FetchResponse, Status>>,
 }
 
@@ -114,23 +169,32 @@ impl Session {
         broker: &Broker,
         mut requests: Streaming<v1::FetchStreamRequest>,
     ) -> Result<(), BrokerError> {
+        let partition = (self.start.topic.as_str(), self.start.partition);
+        admit(&self.faults, Call::Fetch, Some(partition))?;
         let position = translate::position(self.start.position)?;
         let name = partition_name(&self.start)?;
         let mut reader = broker.reader(&caller(), &name).await?;
-        let mut offset = reader.locate(position).await?.offset;
+        let due = reader.locate(position).await?.offset;
+        let mut offset = begin_before(&self.faults, &self.start, &reader, due).await?;
         let mut told = None;
         let mut open = true;
+        let stopping = broker.stopping();
+        tokio::pin!(stopping);
         loop {
             if self.credit == 0 {
                 if !open {
                     return Ok(());
                 }
-                open = self.take_credit(requests.message().await);
+                open = tokio::select! {
+                    request = requests.message() => self.take_credit(request),
+                    () = &mut stopping => return Err(BrokerError::ShuttingDown),
+                };
                 continue;
             }
             let fetching = self.fetch(broker, &name, &mut reader, offset);
             let fetched = tokio::select! {
                 biased;
+                () = &mut stopping => return Err(BrokerError::ShuttingDown),
                 fetched = fetching => fetched?,
                 request = requests.message(), if open => {
                     open = self.take_credit(request);
@@ -138,6 +202,7 @@ impl Session {
                 }
             };
             // An answer without records is sent when it tells something new.
+            let fetched = due_from(fetched, due);
             let seen = Some((fetched.high_watermark, fetched.log_start_offset));
             if fetched.batches.is_empty() && told == seen {
                 continue;
@@ -147,10 +212,29 @@ impl Session {
             self.credit = self.credit.saturating_sub(bytes as u64);
             offset = fetched.next_offset;
             let answer = answer(self.start.partition, self.start.format(), fetched)?;
-            if self.out.send(Ok(answer)).await.is_err() {
+            if !self.send(answer).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Sends an answer; says whether the stream goes on.
+    async fn send(&self, answer: v1::FetchResponse) -> bool {
+        let mut fault = FetchFault::default();
+        if let Some(faults) = &self.faults
+            && answer.next_offset > answer.start_offset
+        {
+            fault = faults.fetch(&self.start.topic, self.start.partition, false);
+            tokio::time::sleep(fault.delay).await;
+        }
+        if fault.cut != Cut::Before && self.out.send(Ok(answer)).await.is_err() {
+            return false;
+        }
+        if fault.cut == Cut::Never {
+            return true;
+        }
+        drop(self.out.send(Err(broken())).await);
+        false
     }
 
     /// Takes more credit; says whether more can come.

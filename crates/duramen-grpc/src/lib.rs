@@ -5,6 +5,7 @@
 mod admin;
 mod discovery;
 mod error;
+mod faults;
 mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -14,4 +15,5 @@ mod serve;
 mod service;
 mod translate;
 
-pub use serve::serve;
+pub use faults::{Call, CallFaults, Cut, FetchFault, ProduceFault};
+pub use serve::{serve, serve_with_faults};

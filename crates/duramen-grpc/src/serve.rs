@@ -17,6 +17,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::admin::AdminApi;
 use crate::discovery::DiscoveryApi;
+use crate::faults::CallFaults;
 use crate::limits;
 use crate::service::LogApi;
 
@@ -36,12 +37,29 @@ pub async fn serve<S>(
 where
     S: Future<Output = ()> + Send,
 {
+    serve_with_faults(env, listener, broker, None, shutdown).await
+}
+
+/// As [`serve`], with faults.
+///
+/// # Errors
+/// A failure of the listener itself.
+pub async fn serve_with_faults<S>(
+    env: &Env,
+    listener: Arc<dyn Listener>,
+    broker: Arc<Broker>,
+    faults: Option<Arc<dyn CallFaults>>,
+    shutdown: S,
+) -> Result<(), tonic::transport::Error>
+where
+    S: Future<Output = ()> + Send,
+{
     let (reporter, health) = tonic_health::server::health_reporter();
     let watched = env.tasks.critical("health", watch(Arc::clone(&broker), reporter));
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(
-            LogServiceServer::new(LogApi::new(env.clone(), Arc::clone(&broker)))
+            LogServiceServer::new(LogApi::new(env.clone(), Arc::clone(&broker), faults))
                 .max_decoding_message_size(limits::REQUEST_BYTES_MAX)
                 .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX),
         )

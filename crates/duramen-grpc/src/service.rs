@@ -14,6 +14,7 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::status;
+use crate::faults::{Call, CallFaults};
 use crate::{fetch, produce, translate};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -22,12 +23,31 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct LogApi {
     env: Env,
     broker: Arc<Broker>,
+    faults: Faults,
 }
 
+/// What goes wrong on purpose; usually nothing.
+pub(crate) type Faults = Option<Arc<dyn CallFaults>>;
+
 impl LogApi {
-    pub(crate) const fn new(env: Env, broker: Arc<Broker>) -> Self {
-        Self { env, broker }
+    pub(crate) const fn new(env: Env, broker: Arc<Broker>, faults: Faults) -> Self {
+        Self { env, broker, faults }
     }
+}
+
+/// Refuses a call if a fault says so.
+pub(crate) fn admit(
+    faults: &Faults,
+    call: Call,
+    partition: Option<(&str, u32)>,
+) -> Result<(), BrokerError> {
+    let refusal = faults.as_ref().and_then(|faults| faults.refusal(call, partition));
+    refusal.map_or(Ok(()), Err)
+}
+
+/// What a client sees of a connection that broke.
+pub(crate) fn broken() -> Status {
+    Status::unavailable("the connection was reset")
 }
 
 /// Who calls: nobody is authenticated yet.
@@ -95,8 +115,7 @@ impl LogService for LogApi {
     ) -> Result<Response<v1::ProduceResponse>, Status> {
         let request = request.into_inner();
         let correlation_id = request.correlation_id;
-        let queued = produce::queue(&self.broker, request).await.map_err(|e| status(&e))?;
-        let produced = queued.answer().await.map_err(|error| status(&error))?;
+        let produced = produce::once(&self.broker, &self.faults, request).await?;
         let ack = v1::produce_response::Result::Ack(translate::ack(&produced));
         Ok(Response::new(v1::ProduceResponse { correlation_id, result: Some(ack) }))
     }
@@ -105,7 +124,8 @@ impl LogService for LogApi {
         &self,
         request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        let answers = produce::stream(&self.env, Arc::clone(&self.broker), request.into_inner());
+        let (broker, faults) = (Arc::clone(&self.broker), self.faults.clone());
+        let answers = produce::stream(&self.env, broker, faults, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -113,16 +133,16 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::FetchRequest>,
     ) -> Result<Response<v1::FetchResponse>, Status> {
-        let answer = fetch::once(&self.broker, &request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| status(&error))
+        let answer = fetch::once(&self.broker, &self.faults, &request.into_inner()).await;
+        answer.map(Response::new)
     }
 
     async fn fetch_stream(
         &self,
         request: Request<Streaming<v1::FetchStreamRequest>>,
     ) -> Result<Response<Self::FetchStreamStream>, Status> {
-        let broker = Arc::clone(&self.broker);
-        let answers = fetch::stream(&self.env, broker, request.into_inner()).await?;
+        let (broker, faults) = (Arc::clone(&self.broker), self.faults.clone());
+        let answers = fetch::stream(&self.env, broker, faults, request.into_inner()).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -130,6 +150,7 @@ impl LogService for LogApi {
         &self,
         request: Request<v1::ListOffsetsRequest>,
     ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
+        admit(&self.faults, Call::ListOffsets, None).map_err(|error| status(&error))?;
         let answer = list_offsets(&self.broker, request.into_inner()).await;
         answer.map(Response::new).map_err(|error| status(&error))
     }
@@ -138,6 +159,7 @@ impl LogService for LogApi {
         &self,
         _request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        admit(&self.faults, Call::InitProducer, None).map_err(|error| status(&error))?;
         let id = self.broker.init_producer(&caller()).await.map_err(|error| status(&error))?;
         let response = v1::InitProducerResponse { producer_id: id.get(), producer_epoch: 0 };
         Ok(Response::new(response))

@@ -25,6 +25,7 @@ use crate::error::{FrameFault, OpenError};
 use crate::format::index::IndexHead;
 use crate::format::meta::MetaRecord;
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
+use crate::limits::SCAN_CHUNK_BYTES;
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
 use crate::scan::{BadSpot, ScanFrom, ScanOutcome, ScanRequest, scan};
@@ -114,7 +115,7 @@ impl Recover<'_> {
             && verdict.damaged.is_empty();
         let torn = self.cut(&mut pieces, &verdict)?;
         if !clean {
-            self.make_durable(&pieces).map_err(OpenError::io("sync the log"))?;
+            self.make_durable(&pieces, durable_end).map_err(OpenError::io("sync the log"))?;
         }
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
     }
@@ -331,10 +332,17 @@ impl Recover<'_> {
         handle.sync_data()
     }
 
-    /// Syncs what was scanned: it may have been read from the page cache of a killed process.
-    fn make_durable(&self, pieces: &[Piece]) -> io::Result<()> {
+    /// Syncs what was scanned: it may have been read from the page cache of a process that ended.
+    /// What is not known to be durable is written once more, as it is: if the sync of that process
+    /// failed, the kernel counts its pages as clean and another sync would not write them.
+    fn make_durable(&self, pieces: &[Piece], durable_end: LogIndex) -> io::Result<()> {
         for piece in pieces.iter().filter(|piece| !piece.trusted) {
             let handle = piece.file.file()?;
+            if piece.summary.end.index > durable_end {
+                let known = piece.summary.sparse.iter().rfind(|entry| entry.index <= durable_end);
+                let from = known.map_or(0, |entry| entry.position);
+                rewrite(handle.as_ref(), from..piece.summary.bytes)?;
+            }
             if let (true, false, Some(id)) = (piece.head_fault, piece.damaged, piece.id) {
                 let base = piece.summary.base;
                 handle.write_at(&segment::encode(&SegmentHead { id, base }), 0)?;
@@ -463,6 +471,23 @@ fn summary_of(index: &IndexHead) -> Summary {
         terms: index.terms.clone(),
         sparse: Vec::new(),
     }
+}
+
+/// Writes a range of a file with what it holds.
+fn rewrite(file: &dyn DiskFile, range: std::ops::Range<u64>) -> io::Result<()> {
+    let mut chunk = vec![0; SCAN_CHUNK_BYTES];
+    let mut position = range.start;
+    while position < range.end {
+        let left = usize::try_from(range.end - position).unwrap_or(usize::MAX);
+        let wanted = left.min(chunk.len());
+        let read = file.read_at(&mut chunk[..wanted], position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.write_at(&chunk[..read], position)?;
+        position += u64::try_from(read).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 fn read_head(file: &dyn DiskFile) -> Option<SegmentHead> {

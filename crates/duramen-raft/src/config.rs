@@ -17,11 +17,12 @@ pub(crate) fn partition() -> Result<Arc<Config>, ConfigError> {
 }
 
 /// The configuration of groups with a real state machine: a snapshot is the full state at last
-/// applied.
-pub(crate) fn state_machine() -> Result<Arc<Config>, ConfigError> {
+/// applied, written after so many entries. A part of them is kept behind it, for followers that
+/// lag a little.
+pub(crate) fn state_machine(snapshot_entries: u64) -> Result<Arc<Config>, ConfigError> {
     let config = Config {
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(limits::SNAPSHOT_AFTER_ENTRIES),
-        max_in_snapshot_log_to_keep: limits::ENTRIES_KEPT_BEHIND_SNAPSHOT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
+        max_in_snapshot_log_to_keep: limits::ENTRIES_KEPT_BEHIND_SNAPSHOT.min(snapshot_entries / 5),
         ..base()
     };
     Ok(Arc::new(config.validate()?))

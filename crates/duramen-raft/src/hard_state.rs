@@ -128,7 +128,9 @@ impl HardState {
             // Records behind a hole were never acknowledged: they must not come back.
             file.set_len(written * RECORD_BYTES).map_err(fail("cut"))?;
         }
-        // What was read may not have been durable yet.
+        // What was read may not have been durable yet. If a sync of it failed, the kernel counts it
+        // as written and another sync would do nothing: it is written once more.
+        rewrite_tail(&*file, &slots, written).map_err(fail("write"))?;
         file.sync_data().map_err(fail("sync"))?;
         let allocated = written * RECORD_BYTES;
         let state = State { file, durable: written, written, allocated, live, poisoned: false };
@@ -294,6 +296,16 @@ pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
         return Err((written, durable));
     }
     Ok((live, written))
+}
+
+/// Writes the records that are not known to be durable as they are.
+fn rewrite_tail(file: &dyn DiskFile, slots: &[Slot], written: u64) -> io::Result<()> {
+    let durable = slots.iter().filter_map(Slot::record).map(|record| record.durable).max();
+    let from = durable.unwrap_or(0).min(written) * RECORD_BYTES;
+    let len = usize::try_from(written * RECORD_BYTES - from).map_err(io::Error::other)?;
+    let mut tail = vec![0; len];
+    let read = file.read_at(&mut tail, from)?;
+    file.write_at(tail.get(..read).unwrap_or_default(), from)
 }
 
 /// Reads the whole file, record by record.

@@ -1,5 +1,8 @@
 //! All Raft groups of a node: opens, closes and removes replicas, and carries their traffic.
 
+mod error;
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,16 +11,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
-use duramen_log::{DamagedRange, Log, LogError, LogIdentity, LogOptions, OpenError};
+use duramen_log::{Log, LogError, LogIdentity, LogOptions, OpenError};
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
-use duramen_types::{NodeId, PartitionId, ReplicaId, Term, TopicId, TopicPartition};
-use openraft::{Config, ConfigError, Raft};
+use duramen_types::{NodeId, ReplicaId, Term};
+use openraft::{Config, Raft};
 use tokio::sync::Semaphore;
 
+use self::error::is_corrupt;
+pub use self::error::{GroupOpenError, HostError};
+use self::files::{PARTITIONS, has_replicas};
 use crate::fail_stop::FailStop;
 use crate::group::Group;
 use crate::group_commit::GroupCommit;
-use crate::hard_state::{HardState, HardStateError};
+use crate::hard_state::HardState;
 use crate::machine::{Machine, StateMachine};
 use crate::network::{GroupNetworkFactory, Links, PeerHandler, PeerServer};
 use crate::replica::{Replica, ReplicaParts};
@@ -62,86 +68,14 @@ pub struct GroupSpec {
     pub log: LogOptions,
     /// The state machine of groups that have one.
     pub machine: Option<Box<dyn StateMachine>>,
+    /// Entries after which the state machine is written as a snapshot; `None` is the default.
+    pub snapshot_entries: Option<u64>,
 }
 
 impl std::fmt::Debug for GroupSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GroupSpec").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// Why the host could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// The votes cannot be read.
-    #[error(transparent)]
-    HardState(#[from] HardStateError),
-    /// Directories could not be made.
-    #[error("could not prepare {path}")]
-    Prepare {
-        /// The directory.
-        path: PathBuf,
-        /// What the disk said.
-        #[source]
-        source: io::Error,
-    },
-    /// openraft refuses the built-in configuration.
-    #[error("could not configure Raft")]
-    Config(#[from] ConfigError),
-}
-
-/// Why a replica could not be opened. In none of these cases may the replica vote or acknowledge.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupOpenError {
-    /// The replica was here once and is gone, emptied or somebody else's.
-    #[error("could not open the replica of {group} in {path}: its log is lost")]
-    Lost {
-        /// The group.
-        group: GroupId,
-        /// Where it was.
-        path: PathBuf,
-        /// What is missing.
-        #[source]
-        source: Box<OpenError>,
-    },
-    /// Part of what it acknowledged cannot be read any more.
-    #[error(
-        "could not serve the replica of {group} in {path}: log indexes {} are damaged",
-        list(ranges)
-    )]
-    Damaged {
-        /// The group.
-        group: GroupId,
-        /// Where it is.
-        path: PathBuf,
-        /// What is damaged.
-        ranges: Vec<DamagedRange>,
-    },
-    /// The log has entries of a later term than the replica's vote: the vote was lost, and with it
-    /// maybe others. The votes were put aside; for a partition the node stops as well.
-    #[error("could not open the replica of {group}: its vote for term {term} is lost")]
-    VoteLost {
-        /// The group.
-        group: GroupId,
-        /// The term of the log's last entry.
-        term: Term,
-    },
-    /// The log could not be made or read.
-    #[error("could not {action} the replica of {group}")]
-    Io {
-        /// The group.
-        group: GroupId,
-        /// What was tried.
-        action: &'static str,
-        /// What went wrong.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-/// Whether a directory holds replicas, of whatever kind.
-fn has_replicas(env: &Env, dir: &Path) -> io::Result<bool> {
-    Ok(env.disk.exists(&dir.join(METADATA))? || !env.disk.list(&dir.join(PARTITIONS))?.is_empty())
 }
 
 /// The term of a log's last entry, or of the last one below its start.
@@ -151,20 +85,6 @@ fn last_term(log: &Log) -> Result<Term, LogError> {
         Some(last) if last >= start.first_index => log.header_at(last).map(|header| header.term),
         _ => Ok(start.prev_term.unwrap_or(Term::ZERO)),
     }
-}
-
-/// Ranges for people; of many, the first few.
-fn list(ranges: &[DamagedRange]) -> String {
-    const SHOWN: usize = 5;
-    let shown = ranges.iter().take(SHOWN).map(|range| match range.first == range.last {
-        true => range.first.to_string(),
-        false => format!("{} to {}", range.first, range.last),
-    });
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if ranges.len() > SHOWN {
-        text.push_str(&format!(" and {} more ranges", ranges.len() - SHOWN));
-    }
-    text
 }
 
 /// All Raft groups of a node.
@@ -189,18 +109,6 @@ impl std::fmt::Debug for RaftHost {
     }
 }
 
-/// The partition and the replica that a directory's name speaks of.
-fn parse_replica_dir(name: &str) -> Option<(TopicPartition, ReplicaId)> {
-    let (rest, replica) = name.rsplit_once('-')?;
-    let (topic, partition) = rest.rsplit_once('-')?;
-    let (topic, partition) = (TopicId::parse(topic)?, partition.parse().ok()?);
-    let replica = ReplicaId::new(u64::from_str_radix(replica, 16).ok()?);
-    Some((TopicPartition { topic, partition: PartitionId::new(partition) }, replica))
-}
-
-const PARTITIONS: &str = "partitions";
-const METADATA: &str = "metadata";
-
 impl RaftHost {
     /// Opens the votes of a data directory and starts the ticker. Reads the disk.
     ///
@@ -217,7 +125,7 @@ impl RaftHost {
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
         let has_replicas = has_replicas(env, dir)
             .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
-        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks)?;
+        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks.clone())?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {
@@ -231,7 +139,7 @@ impl RaftHost {
             disk_full: Arc::new(AtomicBool::new(false)),
             fail_stop,
             partition_config: config::partition()?,
-            state_machine_config: config::state_machine()?,
+            state_machine_config: config::state_machine(limits::SNAPSHOT_AFTER_ENTRIES)?,
             ticker: Mutex::new(Some(ticker)),
         }))
     }
@@ -293,47 +201,6 @@ impl RaftHost {
         self.groups.all()
     }
 
-    /// Where a replica's files are.
-    #[must_use]
-    pub fn replica_dir(&self, id: GroupId, replica: ReplicaId) -> PathBuf {
-        match id {
-            GroupId::Metadata => self.dir.join(METADATA),
-            GroupId::Partition(partition) => {
-                self.dir.join(PARTITIONS).join(format!("{partition}-{:016x}", replica.get()))
-            }
-        }
-    }
-
-    /// Creates the empty log of a replica that never was. Durable when this returns.
-    ///
-    /// # Errors
-    /// [`GroupOpenError::Io`], also if a log is there already.
-    pub async fn create_replica(
-        &self,
-        id: GroupId,
-        replica: ReplicaId,
-        options: LogOptions,
-    ) -> Result<(), GroupOpenError> {
-        let (env, path) = (self.env.clone(), self.replica_dir(id, replica));
-        let identity = self.identity(replica);
-        let creating = move || {
-            env.disk.create_dir_all(&path)?;
-            if let Some(parent) = path.parent() {
-                env.disk.sync_dir(parent)?;
-            }
-            Log::create(&env.disk, &env.random, &path, identity, options)
-                .map_err(io::Error::other)?
-                .close()
-                .map_err(io::Error::other)
-        };
-        let created = self.env.tasks.blocking("replica-create", creating).await;
-        created.map_err(|source| GroupOpenError::Io {
-            group: id,
-            action: "create",
-            source: Box::new(source),
-        })
-    }
-
     /// Opens a replica that was created before, and lets it take part in its group.
     ///
     /// # Errors
@@ -353,7 +220,13 @@ impl RaftHost {
         let parts = self.parts(id, spec.replica, log, spec.machine);
         let opening = move || Replica::open(parts);
         let opened = self.env.tasks.blocking("replica-open", opening).await;
-        let (replica, opened) = opened.map_err(|error| io("open")(Box::new(error)))?;
+        let (replica, opened) = opened.map_err(|error| {
+            if is_corrupt(&error) {
+                let path = self.replica_dir(id, spec.replica);
+                return GroupOpenError::Unreadable { group: id, path, source: Box::new(error) };
+            }
+            io("open")(Box::new(error))
+        })?;
         let replica = Arc::new(replica);
         let members = Arc::new(RwLock::new(spec.members));
         let network = GroupNetworkFactory::new(
@@ -362,15 +235,27 @@ impl RaftHost {
             spec.replica,
             Arc::clone(&members),
         );
-        let config = if is_partition { &self.partition_config } else { &self.state_machine_config };
+        let config = match spec.snapshot_entries {
+            _ if is_partition => Arc::clone(&self.partition_config),
+            None => Arc::clone(&self.state_machine_config),
+            Some(entries) => {
+                config::state_machine(entries).map_err(|error| io("configure")(Box::new(error)))?
+            }
+        };
         let raft = Raft::new(
             spec.replica.get(),
-            Arc::clone(config),
+            config,
             network,
             LogStore::new(Arc::clone(&replica)),
             Machine::new(Arc::clone(&replica), opened),
         );
-        let raft = raft.await.map_err(|error| io("start")(Box::new(error)))?;
+        let raft = raft.await.map_err(|error| match replica.damage() {
+            Some(damage) => {
+                let path = self.replica_dir(id, spec.replica);
+                GroupOpenError::Unreadable { group: id, path, source: damage.into() }
+            }
+            None => io("start")(Box::new(error)),
+        })?;
         let group = Group::new(Arc::clone(&replica), raft, members, Arc::clone(&self.disk_full));
         let group = Arc::new(group);
         group.start();
@@ -420,25 +305,6 @@ impl RaftHost {
         {
             tracing::warn!(group = %group.id(), "the group stopped while it was opened");
         }
-    }
-
-    /// Looks at a replica's log without letting it take part. Reads the disk.
-    ///
-    /// # Errors
-    /// As [`RaftHost::open_group`].
-    pub async fn examine(
-        &self,
-        group: GroupId,
-        replica: ReplicaId,
-        options: LogOptions,
-    ) -> Result<(), GroupOpenError> {
-        let log = self.open_log(group, replica, options).await?;
-        let closed = self.env.tasks.blocking("log-close", move || log.close()).await;
-        closed.map_err(|source| GroupOpenError::Io {
-            group,
-            action: "close",
-            source: Box::new(source),
-        })
     }
 
     async fn open_log(
@@ -491,7 +357,7 @@ impl RaftHost {
             metrics::synced(clock.monotonic().saturating_sub(started));
             synced
         };
-        let tasks = self.env.tasks;
+        let tasks = self.env.tasks.clone();
         ReplicaParts {
             env: self.env.clone(),
             group,
@@ -536,43 +402,6 @@ impl RaftHost {
         if let Some(group) = self.groups.remove(id) {
             group.close().await;
         }
-    }
-
-    /// Stops a replica, if it is open, and removes its data, durably.
-    ///
-    /// # Errors
-    /// As the disk says; what is left is removed at the next try.
-    pub async fn remove_replica(&self, id: GroupId, replica: ReplicaId) -> io::Result<()> {
-        if self.group(id).is_some_and(|group| group.replica() == replica) {
-            self.close_group(id).await;
-        }
-        let (disk, path) = (Arc::clone(&self.env.disk), self.replica_dir(id, replica));
-        let removing = move || {
-            if disk.exists(&path)? {
-                disk.remove_dir_all(&path)?;
-            }
-            path.parent().map_or(Ok(()), |parent| disk.sync_dir(parent))
-        };
-        self.env.tasks.blocking("replica-remove", removing).await?;
-        // The vote goes last: a log must never come back without it.
-        self.hard_state.forget(id, replica)
-    }
-
-    /// The partition replicas that have a directory here, open or not. Reads the disk.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn replicas_on_disk(&self) -> io::Result<Vec<(TopicPartition, ReplicaId)>> {
-        let entries = self.env.disk.list(&self.dir.join(PARTITIONS))?;
-        Ok(entries.iter().filter_map(|entry| parse_replica_dir(&entry.name)).collect())
-    }
-
-    /// Whether a replica's directory exists.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn has_replica(&self, id: GroupId, replica: ReplicaId) -> io::Result<bool> {
-        self.env.disk.exists(&self.replica_dir(id, replica))
     }
 
     /// Bounds the syncs that run at once.

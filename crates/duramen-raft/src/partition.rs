@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use duramen_env::planted::{Planted, is_planted};
 use duramen_log::{Frame, FrameHeader, LogError, LogOptions, SegmentInfo};
-use duramen_types::{LogIndex, Offset, Timestamp};
+use duramen_types::{LogIndex, Offset, Term, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 
 use crate::group::Group;
@@ -37,7 +38,11 @@ impl Group {
     /// # Errors
     /// [`LogError`]; an offset below the log start is `OffsetOutOfRange`.
     pub async fn read(&self, offset: Offset, bytes_max: u64) -> Result<FetchedBatches, LogError> {
-        let progress = *self.progress().borrow();
+        let mut progress = *self.progress().borrow();
+        if is_planted(Planted::ServeAboveHighWatermark) {
+            progress.high_watermark = self.replica.log.end_offset();
+            progress.applied_end = self.replica.log.end_index();
+        }
         if offset >= progress.high_watermark {
             return Ok(FetchedBatches { batches: Vec::new(), next_offset: offset });
         }
@@ -69,6 +74,19 @@ impl Group {
             Ok(frames.into_iter().next().map(|frame| (header.base_offset, frame.payload)))
         };
         self.replica.env.tasks.blocking("find-timestamp", finding).await
+    }
+
+    /// By which leader and when the record at an offset was appended, if it is kept. May read the
+    /// disk.
+    pub async fn appended_at(&self, offset: Offset) -> Option<(Term, Timestamp)> {
+        let replica = Arc::clone(&self.replica);
+        let finding = move || replica.log.frame_for_offset(offset);
+        let header = if self.replica.log.is_offset_cached(offset) {
+            finding()
+        } else {
+            self.replica.env.tasks.blocking("find-offset", finding).await
+        };
+        header.ok().flatten().map(|header| (header.term, header.append_time))
     }
 
     /// Compares a batch with what its producer appended.

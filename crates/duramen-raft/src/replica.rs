@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duramen_env::Env;
+use duramen_env::witness::{self, Deed};
 use duramen_log::{ErrorKind, FrameHeader, Log, LogError, LogStart};
 use duramen_types::{LogIndex, NodeId, Offset, ReplicaId, Term};
 use tokio::sync::{Notify, watch};
@@ -122,6 +123,7 @@ impl Replica {
         };
         let tracker = replica.tracker_before(replica.log.end_index())?;
         replica.lock().tracker = tracker;
+        replica.tell_opened();
         let log_start_offset = replica.log.start().base_offset;
         replica.progress.send_replace(Progress {
             applied_end: opened.applied.map_or(LogIndex::ZERO, |id| LogIndex::new(id.index + 1)),
@@ -300,6 +302,22 @@ impl Replica {
     /// What Raft itself could not read of the log, if anything: the replica needs repair.
     pub(crate) fn damage(&self) -> Option<String> {
         self.lock().damage.clone()
+    }
+
+    /// Tells a simulation's witness what this replica is bound by from now on.
+    pub(crate) fn tell(&self, deed: Deed) {
+        witness::tell(&self.group, self.id, deed);
+    }
+
+    fn tell_opened(&self) {
+        let vote = self.hard_state.get(self.group, self.id);
+        self.tell(Deed::Opened {
+            node: self.node,
+            start: self.log.start().first_index,
+            end: self.log.end_index(),
+            terms: self.log.terms(),
+            vote: vote.map_or(Term::ZERO, |vote| Term::new(vote.leader_id.term)),
+        });
     }
 
     /// Passes a log error to openraft; a poisoned log stops the node.

@@ -9,9 +9,11 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use duramen_env::planted::{Planted, is_planted};
+use duramen_env::witness::Deed;
 use duramen_log::{Frame, FrameHeader, FrameKind, NewFrame};
 use duramen_record::{BatchHeader, split_batches, stamp};
-use duramen_types::{LogIndex, Offset, Term, Timestamp};
+use duramen_types::{LogIndex, Offset, ReplicaId, Term, Timestamp};
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
@@ -60,6 +62,10 @@ impl LogStore {
         let active = log.active_first_index();
         log.append_canonical(frames).map_err(|error| self.replica.io_error(error))?;
         for frame in frames {
+            let is_forgotten = is_planted(Planted::ForgetProducers);
+            if is_forgotten && matches!(frame.header.kind, FrameKind::Data) {
+                continue;
+            }
             self.track(frame, active)?;
         }
         Ok(frames.iter().map(|frame| frame.payload.len()).sum())
@@ -70,6 +76,9 @@ impl LogStore {
         let log = &self.replica.log;
         let active = log.active_first_index();
         let new = self.new_frame(entry)?;
+        if matches!(new.kind, FrameKind::Internal(entry::BLANK)) {
+            self.replica.tell(Deed::Led { term: new.term });
+        }
         let bytes = new.payload.len();
         let index = new.index;
         log.append(&[new]).map_err(|error| self.replica.io_error(error))?;
@@ -303,7 +312,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let saved = replica.hard_state.save(replica.group, replica.id, *vote).await;
         saved.inspect_err(|error| {
             replica.fail_stop.fail(format!("a vote could not be saved: {error}"));
-        })
+        })?;
+        let candidate = ReplicaId::new(vote.leader_id.voted_for);
+        let (term, elected) = (Term::new(vote.leader_id.term), vote.committed);
+        replica.tell(Deed::Voted { term, candidate, elected });
+        Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -333,16 +346,28 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        self.write(entries.into_iter().collect())?;
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let last = entries.last().map(|entry| entry.log_id);
+        self.write(entries)?;
         let replica = Arc::clone(&self.replica);
-        self.replica.commit.request(Box::new(move |outcome| {
+        let report = move |outcome: Result<(), Arc<io::Error>>| {
+            if let (Ok(()), Some(id)) = (&outcome, last) {
+                let (last, term) = (LogIndex::new(id.index), term_of(&id));
+                replica.tell(Deed::Acknowledged { last, term });
+            }
             let outcome = outcome.map_err(|error| {
                 let group = replica.group;
                 replica.fail_stop.fail(format!("could not sync the log of {group}: {error}"));
                 io::Error::new(error.kind(), error)
             });
             callback.io_completed(outcome);
-        }));
+        };
+        if is_planted(Planted::AcknowledgeBeforeSync) {
+            report(Ok(()));
+            self.replica.commit.request(Box::new(|_| {}));
+        } else {
+            self.replica.commit.request(Box::new(report));
+        }
         Ok(())
     }
 
@@ -350,6 +375,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let replica = Arc::clone(&self.replica);
         let last = last.map(|id| LogIndex::new(id.index));
         let truncating = move || {
+            let from = last.map_or(LogIndex::ZERO, LogIndex::next);
+            replica.tell(Deed::Truncated { from });
             replica.log.truncate_after(last).map_err(|error| replica.io_error(error))?;
             let tracker = replica.tracker_before(replica.log.end_index())?;
             replica.truncated(tracker);
@@ -392,6 +419,7 @@ fn purge(replica: &Replica, id: LogId) -> io::Result<()> {
 pub(crate) fn reset(replica: &Replica, snapshot: &SnapshotFile) -> io::Result<()> {
     let start = snapshot.log_start(replica.machine.is_none());
     let tracker = Tracker::decode(&start.state).map_err(io::Error::other)?;
+    replica.tell(Deed::Truncated { from: start.first_index });
     replica.log.reset_to(start).map_err(|error| replica.io_error(error))?;
     replica.truncated(tracker);
     replica.log_start_moved();

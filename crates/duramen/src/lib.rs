@@ -6,6 +6,7 @@ mod connect;
 mod context;
 mod direct;
 mod error;
+mod faults;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod limits;

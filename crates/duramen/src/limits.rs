@@ -80,3 +80,6 @@ pub(crate) const HTTP_CONNECTIONS: usize = 64;
 
 /// How long an HTTP client may take for its request head.
 pub(crate) const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node may take to say who leads, when a fault is to hit the leader.
+pub(crate) const LEADER_LOOKUP: Duration = Duration::from_millis(500);

@@ -96,8 +96,14 @@ impl ClusterPlan {
     }
 
     /// Starts a node: this very program as `duramen server`. It ends when its stdin is closed,
-    /// and so with this process, however that ends.
-    pub(crate) fn spawn(&self, node: &NodePlan, log: LogTo) -> Result<Child, CliError> {
+    /// and so with this process, however that ends. With a seed for faults, these are ordered
+    /// through stdin and reported through stdout.
+    pub(crate) fn spawn(
+        &self,
+        node: &NodePlan,
+        log: LogTo,
+        faults_seed: Option<u64>,
+    ) -> Result<Child, CliError> {
         let program = std::env::current_exe()
             .map_err(|source| CliError::System { action: "find this program", source })?;
         std::fs::create_dir_all(&node.dir).map_err(CliError::file("create", &node.dir))?;
@@ -123,11 +129,14 @@ impl ClusterPlan {
             .args(["--http-listen", &node.http, "--seed", &self.servers().join(",")])
             .arg("--exit-with-stdin")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(if faults_seed.is_some() { Stdio::piped() } else { Stdio::null() })
             .stderr(stderr)
             // A Ctrl-C is for the parent, which then stops its nodes.
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(seed) = faults_seed {
+            command.args(["--faults-from-stdin", &seed.to_string()]);
+        }
         command.spawn().map_err(|source| CliError::System { action: "start a node", source })
     }
 }

@@ -1,6 +1,7 @@
 //! `duramen server`: one node of a cluster.
 
 mod config;
+mod faults;
 mod http;
 mod run;
 
@@ -75,14 +76,38 @@ pub(crate) struct ServerArgs {
     /// End when stdin is closed; for whoever starts servers and may die
     #[arg(long)]
     exit_with_stdin: bool,
+    /// Misbehave as ordered on stdin, with draws of this seed; for `dev --faults`
+    #[arg(long, hide = true, value_name = "SEED", requires = "exit_with_stdin")]
+    faults_from_stdin: Option<u64>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: ServerArgs, context: Context) -> Result<(), CliError> {
-    let exit_with_stdin = args.exit_with_stdin;
+    let stdin = match (args.exit_with_stdin, args.faults_from_stdin) {
+        (_, Some(seed)) => Stdin::Faults { seed },
+        (true, None) => Stdin::Life,
+        (false, None) => Stdin::Unused,
+    };
     let config = args.resolve(&context)?;
+    if matches!(stdin, Stdin::Faults { .. }) {
+        config.check_unreachable()?;
+    }
     logging::init(&config.log, config::LOG_DEFAULT)?;
-    run::run(config, context, exit_with_stdin).await
+    run::run(config, context, stdin).await
+}
+
+/// What the server's stdin is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stdin {
+    /// Nothing.
+    Unused,
+    /// The server ends when it is closed.
+    Life,
+    /// That, and faults on purpose are ordered through it.
+    Faults {
+        /// Decides what the faults draw.
+        seed: u64,
+    },
 }
 
 impl ServerArgs {

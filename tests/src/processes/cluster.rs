@@ -67,6 +67,12 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Leaves the directory where it is when this is dropped, and says where.
+    pub fn keep(&mut self) -> &Path {
+        self.dir.disable_cleanup(true);
+        self.dir.path()
+    }
+
     /// The program's other commands, against this cluster.
     #[must_use]
     pub fn tool(&self) -> Tool {

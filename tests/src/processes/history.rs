@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use duramen_checker::{Call, Fate, Key, Micros, Observation, OpId, Options, Record, Sent, Value};
+use duramen_checker::{
+    Call, Fate, Key, Micros, Observation, OpId, Options, Record, Report, Sent, Value,
+};
 use duramen_client::{Client, ConsumerOptions, PartitionOffsets, Start};
 use futures::StreamExt as _;
 use tokio::time::Instant;
@@ -40,8 +42,8 @@ fn value_of(bytes: &[u8]) -> Value {
     xxh3_64(bytes)
 }
 
-/// Since the first question for it in this program.
-fn now() -> Micros {
+/// The time of histories: since the first question for it in this program.
+pub fn now() -> Micros {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     Micros::try_from(elapsed.as_micros()).unwrap_or(Micros::MAX)
@@ -95,15 +97,37 @@ impl History {
     /// # Panics
     /// If the cluster did not keep to what it said.
     pub async fn check(&self, client: &Client, topic: &str) -> Outcome<Counts> {
-        let mut log = self.log.clone();
-        read_all(&mut log, client, topic).await?;
-        let report = duramen_checker::check(&log, &Options::default());
+        let report = self.judge(client, topic).await?;
         assert!(report.is_sound(), "{topic}: {report}");
         Ok(Counts {
             acknowledged: report.figures.acknowledged,
             unknown_stored: report.figures.unknown_stored,
             unknown_lost: report.figures.unknown_unseen,
         })
+    }
+
+    /// As [`check`](Self::check), with all that was found in the answer.
+    ///
+    /// # Errors
+    /// The topic cannot be read.
+    pub async fn judge(&self, client: &Client, topic: &str) -> Outcome<Report> {
+        let mut log = self.log.clone();
+        read_all(&mut log, client, topic).await?;
+        Ok(duramen_checker::check(&log, &Options::default()))
+    }
+
+    /// Values that were acknowledged, and those of unknown outcome, over all partitions.
+    #[must_use]
+    pub fn fates(&self) -> (u64, u64) {
+        let mut fates = (0, 0);
+        for sent in self.log.sent() {
+            match sent.fate {
+                Fate::Acknowledged(_) => fates.0 += 1,
+                Fate::Unknown => fates.1 += 1,
+                Fate::Failed => {}
+            }
+        }
+        fates
     }
 }
 
@@ -120,10 +144,9 @@ async fn read_all(log: &mut duramen_checker::History, client: &Client, topic: &s
     while let Some(record) = consumer.next().await {
         let record = record?;
         let (key, offset) = (record.partition.get(), record.offset.get());
-        assert!(
-            starts.get(&key) <= Some(&offset),
-            "{topic}: {key} gave {offset}, which is trimmed"
-        );
+        if starts.get(&key) > Some(&offset) {
+            return Err(format!("{topic}: {key} gave {offset}, which is trimmed").into());
+        }
         let value = value_of(&record.value.unwrap_or_default());
         records.push(Record { key, offset, value });
     }

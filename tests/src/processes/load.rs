@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use duramen_checker::OpId;
+use duramen_checker::{Micros, OpId, Sent};
 use duramen_client::{
     Client, ClientError, Delivery, ErrorKind, PartitionId, Producer, ProducerOptions,
     ProducerRecord,
@@ -96,6 +96,26 @@ impl Load {
             let now = counts(&lock(&self.history));
             let enough = now.iter().zip(&before).all(|(now, before)| *now >= before + more);
             if enough { Ok(()) } else { Err(format!("{before:?}, then {now:?}").into()) }
+        })
+        .await
+    }
+
+    /// Waits until a record of each partition was acknowledged after a moment of the time of
+    /// histories, and says how long after it the last of the partitions had its first.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn wait_served(&self, partitions: u32, since: Micros) -> Outcome<Duration> {
+        eventually("every partition acknowledges", async || {
+            let history = lock(&self.history);
+            let mut worst = since;
+            for partition in 0..partitions {
+                let is_acknowledged = |sent: &Sent| matches!(sent.fate, Fate::Acknowledged(_));
+                let acknowledged = history.of(partition).filter(is_acknowledged);
+                let later = acknowledged.filter_map(|sent| sent.completed.filter(|at| *at > since));
+                worst = worst.max(later.min().ok_or_else(|| format!("not {partition}"))?);
+            }
+            Ok(Duration::from_micros(worst - since))
         })
         .await
     }

@@ -75,6 +75,15 @@ impl Node {
         }
     }
 
+    /// Sets an option on the command line, instead of what it was: the next start has it.
+    pub fn set_option(&mut self, flag: &str, value: &str) {
+        let place = self.arguments.iter().position(|argument| argument == flag);
+        match place.and_then(|place| self.arguments.get_mut(place + 1)) {
+            Some(argument) => value.clone_into(argument),
+            None => self.arguments.extend([flag.to_owned(), value.to_owned()]),
+        }
+    }
+
     /// Starts the process; it ends by itself if this one does.
     ///
     /// # Errors
@@ -109,6 +118,17 @@ impl Node {
     #[must_use]
     pub const fn is_started(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Whether the process was started and has ended without being asked to.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn has_died(&mut self) -> Outcome<Option<ExitStatus>> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?),
+            None => Ok(None),
+        }
     }
 
     /// The process id.

@@ -31,20 +31,32 @@ pub struct NodeAddresses {
 /// # Errors
 /// No block is free.
 pub fn free_addresses(count: u16) -> Outcome<Vec<NodeAddresses>> {
+    addresses_on(count, |_| "127.0.0.1".to_owned())
+}
+
+/// As [`free_addresses`], each node on a loopback address of its own, by which it can be told from
+/// the others when it connects.
+///
+/// # Errors
+/// No block is free.
+pub fn distinct_addresses(count: u16) -> Outcome<Vec<NodeAddresses>> {
+    addresses_on(count, |place| format!("127.0.0.{}", place + 11))
+}
+
+fn addresses_on(count: u16, host: impl Fn(u16) -> String) -> Outcome<Vec<NodeAddresses>> {
     let blocks = (PORTS.end - PORTS.start) / BLOCK;
     // Processes that test at the same time begin at different places.
     let begin = u16::try_from(std::process::id() % u32::from(blocks)).unwrap_or(0);
     for _ in 0..blocks {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7);
         let first = PORTS.start + (begin.wrapping_add(turn) % blocks) * BLOCK;
-        let ports = first..first + 3 * count;
+        let address = |step: u16| format!("{}:{}", host(step / 3), first + step);
         let held: Result<Vec<_>, _> =
-            ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect();
+            (0..3 * count).map(|step| TcpListener::bind(address(step))).collect();
         if held.is_ok() {
-            let address = |port| format!("127.0.0.1:{port}");
             let node = |place| {
-                let port = first + 3 * place;
-                let (client, http, peer) = (address(port), address(port + 1), address(port + 2));
+                let step = 3 * place;
+                let (client, http, peer) = (address(step), address(step + 1), address(step + 2));
                 NodeAddresses { client, http, peer }
             };
             return Ok((0..count).map(node).collect());

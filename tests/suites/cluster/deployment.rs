@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use duramen_tests::processes::{Cluster, Node, NodeAddresses, Outcome, Tool, eventually, get, say};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout};
+use rustix::process::Signal;
 
+use crate::dev::{Dev, kill, pid, wait_gone};
 use crate::program;
 
 fn configuration(node: u64) -> PathBuf {
@@ -73,62 +70,6 @@ async fn the_example_configuration_and_the_examples_of_the_sdk_work() {
     cluster.passed();
 }
 
-/// A running `duramen dev`.
-struct Dev {
-    child: Child,
-    events: Lines<BufReader<ChildStdout>>,
-}
-
-impl Dev {
-    fn start(home: &Path, arguments: &[&str]) -> Outcome<Self> {
-        let tool = Tool::new(&program(), &[], home);
-        let arguments = [&["dev", "--json", "--port", "0"], arguments].concat();
-        let mut command = tool.command(&arguments);
-        let mut child = command.env_remove("DURAMEN_SERVERS").spawn()?;
-        let stdout = child.stdout.take().ok_or("no stdout")?;
-        Ok(Self { child, events: BufReader::new(stdout).lines() })
-    }
-
-    /// The next event of this kind; those in between are passed over.
-    async fn event(&mut self, kind: &str) -> Outcome<Value> {
-        let found = async {
-            while let Some(line) = self.events.next_line().await? {
-                let event: Value = serde_json::from_str(&line)?;
-                if event["event"] == kind {
-                    return Ok(event);
-                }
-            }
-            Err("dev ended".into())
-        };
-        tokio::time::timeout(Duration::from_secs(60), found).await?
-    }
-
-    fn signal(&self, signal: Signal) -> Outcome {
-        let pid = self.child.id().ok_or("dev has ended")?;
-        kill(pid.into(), signal)
-    }
-}
-
-fn kill(pid: u64, signal: Signal) -> Outcome {
-    let pid = Pid::from_raw(i32::try_from(pid)?).ok_or("no process id")?;
-    Ok(kill_process(pid, signal)?)
-}
-
-/// Waits until a process is gone. One that has ended and was not waited for is gone, too.
-async fn wait_gone(pid: u64) -> Outcome {
-    eventually(&format!("process {pid} is gone"), async || {
-        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Ok(stat) if !stat.contains(") Z ") => Err("it runs".into()),
-            _ => Ok(()),
-        }
-    })
-    .await
-}
-
-fn pid(event: &Value) -> u64 {
-    event["pid"].as_u64().expect("an event of a node has its process id")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dev_starts_a_cluster_restarts_its_nodes_and_ends_them() {
     let home = tempfile::tempdir().unwrap();
@@ -158,10 +99,7 @@ async fn dev_starts_a_cluster_restarts_its_nodes_and_ends_them() {
     .unwrap();
     nodes.insert(2, again);
 
-    dev.signal(Signal::TERM).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(30), dev.child.wait()).await;
-    let ended = ended.expect("dev ends when it is asked to").unwrap();
-    assert!(ended.success(), "{ended}");
+    dev.end().await.unwrap();
     for event in nodes.values() {
         wait_gone(pid(event)).await.unwrap();
         let dir = event["dir"].as_str().unwrap();
@@ -177,7 +115,7 @@ async fn the_nodes_of_a_killed_dev_end() {
     let node = dev.event("node").await.unwrap();
     dev.event("ready").await.unwrap();
     dev.signal(Signal::KILL).unwrap();
-    dev.child.wait().await.unwrap();
+    dev.ended().await.unwrap();
     wait_gone(pid(&node)).await.unwrap();
 }
 

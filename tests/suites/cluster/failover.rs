@@ -1,9 +1,12 @@
-//! kill -9 under load: of a leader, again and again, and of all nodes at once.
+//! kill -9 under load: of a leader, again and again, and of all nodes at once. And a good end.
 
 use std::time::Duration;
 
-use duramen_client::{Client, NewTopic, PartitionId};
+use duramen_client::{
+    Client, ConsumerOptions, NewTopic, PartitionId, ProducerOptions, ProducerRecord, Start,
+};
 use duramen_tests::processes::{Cluster, Load, LoadOptions, Outcome, say, size};
+use futures::StreamExt as _;
 
 use crate::{check_histories, cluster_with, verify_all};
 
@@ -103,5 +106,25 @@ async fn nothing_acknowledged_is_lost_when_all_nodes_are_killed_at_once() {
     let verified = verify_all(&cluster).await.unwrap();
     assert_eq!(verified.findings.len(), 3 * (1 + 3), "metadata and three partitions on each");
     check_histories(&verified);
+    cluster.passed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_ends_the_streams_that_its_clients_keep_open() {
+    let (mut cluster, client) = cluster_with(NewTopic::new(TOPIC)).await.unwrap();
+    let producer = client.producer(TOPIC, ProducerOptions::default()).await.unwrap();
+    producer.send(ProducerRecord::new("first")).await.unwrap().await.unwrap();
+    let options = ConsumerOptions::default().start(Start::First);
+    let mut consumer = client.consumer(TOPIC, options).await.unwrap();
+    consumer.next().await.unwrap().unwrap();
+    // Both streams are idle now, and stay open on the side of the clients.
+    let (leader, _) = cluster.leader(TOPIC, PartitionId::new(0)).await.unwrap();
+    cluster.node(leader).terminate().await.unwrap();
+    let log = cluster.node(leader).log().unwrap();
+    assert!(!log.contains("clients kept their streams open"), "{log}");
+    // The clients go on with the next leader.
+    producer.send(ProducerRecord::new("second")).await.unwrap().await.unwrap();
+    let read = consumer.next().await.unwrap().unwrap();
+    assert_eq!(read.value.as_deref(), Some(b"second".as_slice()));
     cluster.passed();
 }

@@ -41,9 +41,8 @@ impl Handler {
             return Err("this incarnation was replaced by a later one".to_owned());
         }
         self.member.host.set_node_address(node, &joining.peer_address);
-        let mut members = self.member.metadata_members();
-        members.insert(replica, node);
-        self.member.host.set_members(GroupId::Metadata, members);
+        self.member.is_joining(replica, node);
+        self.member.host.set_members(GroupId::Metadata, self.member.metadata_members());
         let known = group.membership();
         if known.voters.contains(&replica) || known.learners.contains(&replica) {
             return Ok(());

@@ -101,8 +101,20 @@ impl Member {
             .map(|founder| (ReplicaId::new(founder.incarnation), NodeId::new(founder.node)))
             .collect();
         let state = self.metadata().state();
+        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = |replica: ReplicaId| {
+            !state.is_retired(replica) && state.node_of_incarnation(replica).is_none()
+        };
+        joining.retain(|replica, _| is_new(*replica));
+        members.extend(joining.iter());
         members.extend(state.nodes().map(|node| (node.incarnation, node.id)));
         members
+    }
+
+    /// Remembers where a learner of the metadata is until the metadata says so.
+    pub(super) fn is_joining(&self, replica: ReplicaId, node: NodeId) {
+        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        joining.insert(replica, node);
     }
 
     /// Waits, once, until the copy of the metadata has everything that earlier lives of this node
@@ -188,8 +200,11 @@ async fn form(member: &Member, placed: &[Placed]) -> bool {
     let mut marks = Vec::new();
     let mut settled = true;
     for new in placed.iter().filter(is_unformed) {
-        if let Err(error) = create(member, new).await {
-            let error = with_causes(&*error);
+        // A directory without its mark was made by a try that did not get further: it never took
+        // part, and may be half of one.
+        let (group, options) = (GroupId::Partition(new.id), partition_log(&new.topic.config()));
+        if let Err(error) = member.host.create_replica(group, new.replica, options).await {
+            let error = with_causes(&error);
             tracing::warn!(partition = %new.id, error, "could not create a replica yet");
             settled = false;
             continue;
@@ -198,22 +213,6 @@ async fn form(member: &Member, placed: &[Placed]) -> bool {
         marks.push(FormedMark { topic, partition, replica: Some(new.replica) });
     }
     mark(member, marks).await && settled
-}
-
-/// Creates a log that never took part: what is there of it was made by a try that did not get as
-/// far as its mark.
-async fn create(member: &Member, new: &Placed) -> Result<(), Box<dyn std::error::Error>> {
-    let (group, options) = (GroupId::Partition(new.id), partition_log(&new.topic.config()));
-    if member.host.has_replica(group, new.replica)? {
-        match member.host.examine(group, new.replica, options).await {
-            Ok(()) => return Ok(()),
-            Err(GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. }) => {
-                member.host.remove_replica(group, new.replica).await?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(member.host.create_replica(group, new.replica, options).await?)
 }
 
 async fn mark(member: &Member, marks: Vec<FormedMark>) -> bool {
@@ -272,7 +271,7 @@ async fn open(member: &Member, placed: Placed) -> bool {
             partitions.insert(placed.id, handle);
             true
         }
-        Err(error @ (GroupOpenError::Lost { .. } | GroupOpenError::Damaged { .. })) => {
+        Err(error) if error.is_loss() => {
             member.take_out(placed.id, placed.replica, with_causes(&error));
             true
         }
@@ -292,6 +291,7 @@ fn spec(placed: &Placed) -> GroupSpec {
         members: members.map(|replica| (replica.id, replica.node)).collect(),
         log: partition_log(&placed.topic.config()),
         machine: None,
+        snapshot_entries: None,
     }
 }
 

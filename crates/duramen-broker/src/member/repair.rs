@@ -57,6 +57,9 @@ fn forget_replaced(member: &Member) {
 
 /// Asks for the replacement of replicas that take no part.
 async fn replace(member: &Member) -> bool {
+    if !member.is_registered() {
+        return false;
+    }
     let out: Vec<(TopicPartition, ReplicaId)> = {
         let problems = member.problems.read().unwrap_or_else(PoisonError::into_inner);
         problems.keys().copied().collect()

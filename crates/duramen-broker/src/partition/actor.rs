@@ -163,10 +163,14 @@ impl Actor {
             let mut progress = group.progress();
             let committed = progress
                 .wait_for(|progress| progress.high_watermark >= end || progress.leader_term > term);
-            let answer = match committed.await.map(|progress| progress.high_watermark >= end) {
+            let is_committed = committed.await.map(|progress| progress.high_watermark >= end);
+            let answer = match is_committed {
                 Ok(true) => {
+                    // Perhaps an earlier leader's. What was trimmed nobody knows any more.
+                    let appended = group.appended_at(base_offset).await;
+                    let (term, append_time) = appended.unwrap_or((term, Timestamp::MIN));
                     let place = Place { base_offset, records: item.records, duplicate: true };
-                    Ok(produced(&group, term, place, Timestamp::MIN))
+                    Ok(produced(&group, term, place, append_time))
                 }
                 // It is in the log of a leader that is none any more.
                 Ok(false) | Err(_) => Err(BrokerError::UnknownOutcome),

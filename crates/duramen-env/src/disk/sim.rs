@@ -104,6 +104,27 @@ impl SimDisk {
         self.lock_machine().faults_hit
     }
 
+    /// Bytes that read differently after the power losses so far, those of files that lost their
+    /// name included, so that a test can tell that it lost something.
+    #[must_use]
+    pub fn bytes_lost(&self) -> u64 {
+        self.lock_machine().losses.bytes
+    }
+
+    /// Names that were made, removed or changed in vain, by the power losses so far.
+    #[must_use]
+    pub fn name_changes_lost(&self) -> u64 {
+        self.lock_machine().losses.name_changes
+    }
+
+    /// The number of what is at a path, which nothing else on this disk ever has; 0 is the root.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn number(&self, path: &Path) -> io::Result<u64> {
+        self.lock_machine().tree.find(path)
+    }
+
     /// Limits the bytes that can be allocated, in blocks of 4 KiB; `None` is no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().capacity_bytes = bytes;

@@ -288,6 +288,31 @@ fn a_killed_process_loses_nothing_that_was_appended() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_memory_is_made_durable_by_the_next_process() {
+    for synced in [0, 7, 30] {
+        let world = World::new(5);
+        let log = world.create();
+        append(&log, 0..synced, 1).unwrap();
+        log.sync().unwrap();
+        append(&log, synced..60, 1).unwrap();
+        let fault = Fault::new(DiskCall::Sync).path_contains(".log").times(u64::MAX);
+        world.sim.inject(fault.lying());
+        assert!(log.sync().is_err());
+        drop(log);
+        world.sim.kill();
+        world.sim.clear_faults();
+        let (log, _) = world.open();
+        let frames = all(&log);
+        assert_eq!(frames.len(), 60, "the page cache has what was written");
+        world.sim.crash(CrashMode::KeepNone);
+        world.sim.reopen();
+        let (log, recovery) = world.open();
+        assert!(recovery.damaged.is_empty());
+        assert_eq!(all(&log), frames);
+    }
+}
+
+#[test]
 fn a_torn_tail_is_cut_and_reported() {
     let mut world = World::new(1);
     world.options.segment_bytes = 1 << 20;

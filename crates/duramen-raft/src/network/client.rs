@@ -172,6 +172,21 @@ impl GroupNetwork {
     }
 }
 
+/// An append stream that cannot be opened. Openraft waits between attempts where it makes a
+/// request: an error before the first one would be followed by the next attempt at once.
+fn refused<S>(
+    mut input: S,
+    error: RPCError<TypeConfig>,
+) -> impl Stream<Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> + Send
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    futures::stream::once(async move {
+        drop(input.next().await);
+        Err(error)
+    })
+}
+
 type AppendStream<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
 
 impl RaftNetworkV2<TypeConfig> for GroupNetwork {
@@ -212,8 +227,10 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
             return beats.boxed();
         }
         let opened = async move {
-            let link = self.link(pb::LinkClass::Bulk)?;
-            Ok(pipelined(self.target, link, input).boxed())
+            match self.link(pb::LinkClass::Bulk) {
+                Ok(link) => Ok(pipelined(self.target, link, input).boxed()),
+                Err(error) => Ok(refused(input, error).boxed()),
+            }
         };
         opened.boxed()
     }
@@ -291,5 +308,21 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
             }
             None => Err(unreachable("the replica sent an empty answer")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_cannot_be_opened_fails_only_once_a_request_was_made() {
+        let waiting = futures::stream::pending::<AppendEntriesRequest<TypeConfig>>();
+        let mut early = Box::pin(refused(waiting, unreachable("nobody is there")));
+        assert!(early.next().now_or_never().is_none(), "the wait between attempts is not over");
+        let asked = futures::stream::empty::<AppendEntriesRequest<TypeConfig>>();
+        let mut late = Box::pin(refused(asked, unreachable("nobody is there")));
+        assert!(matches!(late.next().now_or_never(), Some(Some(Err(_)))));
+        assert!(matches!(late.next().now_or_never(), Some(None)));
     }
 }

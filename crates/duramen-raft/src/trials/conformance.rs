@@ -36,10 +36,10 @@ impl Stores {
         let id = ReplicaId::new(1);
         let identity = LogIdentity { cluster: ClusterId::from_bytes([1; 16]), replica: id };
         let log = Log::create(&env.disk, &env.random, dir, identity, self.0).unwrap();
-        let hard_state = HardState::open(&env.disk, dir, false, env.tasks).unwrap();
+        let hard_state = HardState::open(&env.disk, dir, false, env.tasks.clone()).unwrap();
         let syncing = Arc::clone(&log);
         let sync = move || syncing.sync().map(|_| ()).map_err(io::Error::other);
-        let commit = GroupCommit::new("sync", env.tasks, Arc::new(Semaphore::new(1)), sync);
+        let commit = GroupCommit::new("sync", env.tasks.clone(), Arc::new(Semaphore::new(1)), sync);
         let parts = ReplicaParts {
             env,
             group: PARTITION,

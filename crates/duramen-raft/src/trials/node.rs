@@ -129,6 +129,7 @@ impl Node {
             log: plan.options,
             machine: (group == GroupId::Metadata)
                 .then(|| Box::new(Book { lines: book }) as Box<dyn StateMachine>),
+            snapshot_entries: None,
         }
     }
 

@@ -35,7 +35,7 @@ impl LocalCluster {
         };
         let dir = dir.map_err(|source| CliError::System { action: "make a directory", source })?;
         let plan = ClusterPlan::on_free_ports(&context.env, nodes, dir.path()).await?;
-        let started = plan.nodes.iter().map(|node| plan.spawn(node, LogTo::File));
+        let started = plan.nodes.iter().map(|node| plan.spawn(node, LogTo::File, None));
         let children = started.collect::<Result<Vec<_>, _>>()?;
         let cluster = Self { plan, children, dir };
         if let Err(error) = wait_ready(context, &cluster.plan, limits::READY_TIMEOUT).await {

@@ -228,6 +228,29 @@ impl ServerConfig {
             log: LogOptions { filter: layer.log, format: layer.log_format },
         })
     }
+
+    /// The address that connections to other nodes go out from: that on which they are served, if
+    /// it is one of the machine's and not a name or all of them.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        let (host, _) = split_address(&self.peer_listen)?;
+        ip(host).filter(|ip| !ip.is_unspecified())
+    }
+}
+
+impl ServerConfig {
+    /// Refuses faults on purpose where others than this machine could meet them.
+    pub(super) fn check_unreachable(&self) -> Result<(), CliError> {
+        let listeners = [Some(&self.listen), Some(&self.peer_listen), self.http_listen.as_ref()];
+        for listener in listeners.into_iter().flatten() {
+            if !split_address(listener).is_some_and(|(host, _)| is_loopback(host)) {
+                return Err(CliError::Usage(format!(
+                    "{listener} can be reached from other machines: a server that misbehaves on \
+                     purpose listens on 127.0.0.1 only"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn missing(name: &str, what: &str) -> CliError {
@@ -320,6 +343,19 @@ mod tests {
     }
 
     #[test]
+    fn a_server_with_faults_is_not_reached_from_elsewhere() {
+        let config = |listen: &str| {
+            let (listen, insecure) = (Some(listen.to_owned()), Some(true));
+            ServerConfig::new(Layer { listen, insecure, ..minimal() }).unwrap()
+        };
+        config("127.0.0.1:7650").check_unreachable().unwrap();
+        for listen in ["10.0.0.1:7650", "example.org:7650"] {
+            let error = config(listen).check_unreachable().unwrap_err().to_string();
+            assert!(error.starts_with(listen) && error.contains("on purpose"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
         let flags = Layer { rack: Some("flag".into()), ..Layer::default() };
         let variables: BTreeMap<&str, &str> =
@@ -350,6 +386,20 @@ mod tests {
             wrong(Layer { listen: Some("127.0.0.1:65535".into()), ..minimal() })
                 .contains("--peer-listen")
         );
+    }
+
+    #[test]
+    fn connections_go_out_from_where_other_nodes_are_served_if_that_is_one_address() {
+        let source = |peers: &str| {
+            let layer =
+                Layer { peer_listen: Some(peers.into()), insecure: Some(true), ..minimal() };
+            let layer = Layer { advertise_peer: Some("node-1.example:7652".into()), ..layer };
+            ServerConfig::new(layer).unwrap().source().map(|ip| ip.to_string())
+        };
+        assert_eq!(source("127.0.0.2:7652").as_deref(), Some("127.0.0.2"));
+        assert_eq!(source("[::1]:7652").as_deref(), Some("::1"));
+        assert_eq!(source("localhost:7652"), None);
+        assert_eq!(source("0.0.0.0:7652"), None);
     }
 
     #[test]

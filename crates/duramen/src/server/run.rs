@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duramen_broker::{Broker, StartOptions};
-use duramen_env::{Env, Listener};
+use duramen_env::{Env, Listener, RealNet};
 use duramen_types::NodeId;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::Stdin;
 use super::config::ServerConfig;
+use super::faults::{Faults, Orders};
 use super::http::{self, Pages};
 use crate::context::Context;
 use crate::error::{CliError, full_text};
@@ -35,9 +37,16 @@ const BUILD_INFO: &str = "duramen_build_info";
 pub(super) async fn run(
     config: ServerConfig,
     context: Context,
-    exit_with_stdin: bool,
+    stdin: Stdin,
 ) -> Result<(), CliError> {
-    let env = context.env;
+    let mut env = context.env;
+    if let Some(source) = config.source() {
+        env.net = Arc::new(RealNet::from_source(source));
+    }
+    let faults = match stdin {
+        Stdin::Faults { seed } => Some(Faults::new(seed, &mut env)),
+        Stdin::Life | Stdin::Unused => None,
+    };
     let mut signals = Signals::new()?;
     let metrics = metrics()?;
     let grpc = listen(&env, "listen", &config.listen).await?;
@@ -50,7 +59,8 @@ pub(super) async fn run(
     let (ending, ended) = watch::channel(false);
     let serving = {
         let (env, broker, over) = (env.clone(), Arc::clone(&broker), over(ended.clone()));
-        async move { duramen_grpc::serve(&env, grpc, broker, over).await }
+        let faults = faults.as_ref().map(Faults::of_calls);
+        async move { duramen_grpc::serve_with_faults(&env, grpc, broker, faults, over).await }
     };
     let serving = env.tasks.critical("grpc-listener", serving);
     let web = web.map(|listener| {
@@ -71,6 +81,7 @@ pub(super) async fn run(
         "the node is starting"
     );
 
+    let (orders, telling) = faults.map(|faults| faults.start(&env, Arc::clone(&broker))).unzip();
     let stop = {
         let broker = Arc::clone(&broker);
         async move {
@@ -79,7 +90,7 @@ pub(super) async fn run(
                     tracing::info!("a signal asks the node to end");
                     Asked::BySignal
                 }
-                () = stdin_closed(), if exit_with_stdin => {
+                () = stdin_closed(orders), if stdin != Stdin::Unused => {
                     tracing::info!("stdin was closed: the node ends");
                     Asked::ByStdin
                 }
@@ -97,7 +108,7 @@ pub(super) async fn run(
         Ok(_) => {}
         Err(_) => tracing::info!("clients kept their streams open: ending without them"),
     }
-    drop((web, upkeep));
+    drop((web, upkeep, telling));
     tracing::info!("the node has ended");
     outcome.map_err(|error| CliError::Failed(full_text(&error)))
 }
@@ -153,6 +164,7 @@ async fn open(env: &Env, config: &ServerConfig) -> Result<Arc<Broker>, CliError>
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         disk_reserve_bytes: config.disk_reserve_bytes,
+        metadata_snapshot_entries: None,
     };
     let opening = env.clone();
     let opened = env.tasks.blocking("broker-open", move || Broker::open(&opening, options)).await;
@@ -192,17 +204,22 @@ async fn upkeep(metrics: PrometheusHandle) {
     }
 }
 
-/// Completes when whoever holds the other end of stdin has closed it, or is gone.
-async fn stdin_closed() {
+/// Completes when whoever holds the other end of stdin has closed it, or is gone. What comes in
+/// meanwhile are orders, or nothing.
+async fn stdin_closed(orders: Option<Orders>) {
     use std::os::fd::AsFd;
     let Ok(fd) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
-    let mut buffer = [0; 64];
     match pipe::Receiver::from_owned_fd(fd) {
-        Ok(mut pipe) => while pipe.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {},
+        Ok(pipe) => read_out(pipe, orders).await,
         // Not a pipe: a terminal or a file, which may block.
-        Err(_) => {
-            let mut stdin = tokio::io::stdin();
-            while stdin.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {}
-        }
+        Err(_) => read_out(tokio::io::stdin(), orders).await,
     }
+}
+
+async fn read_out(mut stdin: impl AsyncRead + Unpin, orders: Option<Orders>) {
+    if let Some(orders) = orders {
+        return orders.follow(stdin).await;
+    }
+    let mut buffer = [0; 64];
+    while stdin.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {}
 }

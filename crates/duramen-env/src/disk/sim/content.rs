@@ -105,6 +105,28 @@ impl Content {
         self.blocks.len() as u64 * BLOCK_BYTES as u64
     }
 
+    /// Bytes that read differently in the other content; what either does not have reads as zero.
+    pub(super) fn count_different(&self, other: &Self) -> u64 {
+        const ZEROS: Block = [0; BLOCK_BYTES];
+        let count = |mine: Option<&Block>, theirs: Option<&Block>| {
+            let (mine, theirs) = (mine.unwrap_or(&ZEROS), theirs.unwrap_or(&ZEROS));
+            if mine == theirs {
+                return 0;
+            }
+            mine.iter().zip(theirs).filter(|(mine, theirs)| mine != theirs).count() as u64
+        };
+        let written = |(unit, block): (&u64, &Option<Box<Block>>)| block.is_some().then_some(*unit);
+        let mine = self.blocks.iter().filter_map(written);
+        let different: u64 = mine.map(|unit| count(self.block(unit), other.block(unit))).sum();
+        let theirs = other.blocks.iter().filter_map(written);
+        let only_theirs = theirs.filter(|unit| self.block(*unit).is_none());
+        different + only_theirs.map(|unit| count(None, other.block(unit))).sum::<u64>()
+    }
+
+    fn block(&self, unit: u64) -> Option<&Block> {
+        self.blocks.get(&unit)?.as_deref()
+    }
+
     /// How much of a range can be written when only so many new blocks can be allocated.
     pub(super) fn writable(&self, position: u64, len: u64, blocks_free: u64) -> u64 {
         let mut left = blocks_free;
@@ -179,6 +201,15 @@ mod tests {
         assert_eq!(content.writable(8000, 8192, 0), 192);
         assert_eq!(content.writable(8000, 8192, 1), 192 + 4096);
         assert_eq!(content.allocated_bytes(), 8192);
+    }
+
+    #[test]
+    fn different_bytes_are_counted_where_one_content_has_none() {
+        let (short, long) = (Content::of(&[7; 10]), Content::of(&[7; 5000]));
+        assert_eq!(short.count_different(&long), 4990);
+        assert_eq!(long.count_different(&short), 4990);
+        assert_eq!(long.count_different(&long), 0);
+        assert_eq!(Content::of(&[0; 9000]).count_different(&Content::default()), 0);
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl SimFileState {
         &self.durable
     }
 
+    /// Bytes that are not zero.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.visible.count_different(&Content::default())
+    }
+
     /// Whether a read of the range meets a bad sector.
     pub(super) fn is_readable(&self, position: u64, len: usize) -> bool {
         self.unreadable.is_empty()
@@ -114,15 +119,18 @@ impl SimFileState {
         self.pending.iter().map(|pending| pending.sequence)
     }
 
-    /// Power loss: keeps what `survival` says and shows what the medium then holds.
-    pub(super) fn crash(&mut self, survival: Survival, draw: &mut Draw) {
+    /// Power loss: keeps what `survival` says and shows what the medium then holds. Returns the
+    /// bytes that read differently from before.
+    pub(super) fn crash(&mut self, survival: Survival, draw: &mut Draw) -> u64 {
         match survival {
             Survival::Nothing => self.pending.clear(),
             Survival::Everything => self.sync(),
             Survival::Before(first_lost) => self.keep_before(first_lost, draw),
             Survival::Anything => self.keep_anything(draw),
         }
+        let lost = self.visible.count_different(&self.durable);
         self.visible = self.durable.clone();
+        lost
     }
 
     fn keep_before(&mut self, first_lost: u64, draw: &mut Draw) {

@@ -11,7 +11,7 @@ use super::content::BLOCK_BYTES;
 use super::draw::Draw;
 use super::fault::{CrashMode, DiskCall, Effect, Fault, eio};
 use super::file::{Change, Survival};
-use super::tree::{Inode, Tree};
+use super::tree::{Inode, Losses, Tree};
 
 /// What `free_bytes` says of a disk without a capacity.
 const UNLIMITED_BYTES: u64 = 1 << 40;
@@ -34,6 +34,8 @@ pub(super) struct Machine {
     pub(super) tree: Tree,
     pub(super) faults: Vec<Fault>,
     pub(super) faults_hit: u64,
+    /// What all power losses together took.
+    pub(super) losses: Losses,
     pub(super) capacity_bytes: Option<u64>,
     /// Calls so far that change the disk.
     pub(super) mutations: u64,
@@ -54,6 +56,7 @@ impl Machine {
             tree: Tree::new(),
             faults: Vec::new(),
             faults_hit: 0,
+            losses: Losses::default(),
             capacity_bytes: None,
             mutations: 0,
             process: 0,
@@ -128,7 +131,9 @@ impl Machine {
                 Survival::Before(sequences.get(at).copied().unwrap_or(u64::MAX))
             }
         };
-        self.tree.crash(survival, &mut self.draw);
+        let losses = self.tree.crash(survival, &mut self.draw);
+        self.losses.bytes += losses.bytes;
+        self.losses.name_changes += losses.name_changes;
         self.end_process();
         self.is_down = true;
         self.crash_at = None;

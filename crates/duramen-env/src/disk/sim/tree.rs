@@ -60,6 +60,15 @@ struct Pending {
     change: Change,
 }
 
+/// What a power loss took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Losses {
+    /// Bytes that read differently afterwards, those of files that lost their name included.
+    pub(super) bytes: u64,
+    /// Names made, removed or changed in vain.
+    pub(super) name_changes: u64,
+}
+
 /// All files and directories.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -241,31 +250,50 @@ impl Tree {
     }
 
     /// Power loss: keeps what `survival` says and shows what the medium then holds.
-    pub(super) fn crash(&mut self, survival: Survival, draw: &mut Draw) {
-        self.crash_names(survival, draw);
+    pub(super) fn crash(&mut self, survival: Survival, draw: &mut Draw) -> Losses {
+        let named = self.reachable(vec![ROOT], |directory| vec![&directory.visible]);
+        let mut losses = Losses { name_changes: self.crash_names(survival, draw), bytes: 0 };
         self.pending.clear();
         self.open_handles.clear();
-        for node in self.nodes.values_mut() {
+        let kept = self.reachable(vec![ROOT], |directory| vec![&directory.durable]);
+        for (inode, node) in &mut self.nodes {
             match node {
                 Node::Directory(directory) => directory.visible = directory.durable.clone(),
-                Node::File(file) => file.crash(survival, draw),
+                Node::File(file) => {
+                    if named.contains(inode) && !kept.contains(inode) {
+                        losses.bytes += file.written_bytes();
+                    }
+                    let changed = file.crash(survival, draw);
+                    if kept.contains(inode) {
+                        losses.bytes += changed;
+                    }
+                }
             }
         }
         self.sweep();
+        losses
     }
 
-    fn crash_names(&mut self, survival: Survival, draw: &mut Draw) {
+    /// Keeps what survives of the changes of names; returns how many do not.
+    fn crash_names(&mut self, survival: Survival, draw: &mut Draw) -> u64 {
         let before = match survival {
-            Survival::Nothing => return,
+            Survival::Nothing => 0,
             Survival::Everything => u64::MAX,
             Survival::Before(first_lost) => first_lost,
-            Survival::Anything => return self.keep_any_names(draw),
+            Survival::Anything => {
+                self.keep_any_names(draw);
+                return self.pending.len() as u64;
+            }
         };
+        let mut lost = 0;
         for pending in &self.pending {
             if pending.sequence < before {
                 apply(&mut self.nodes, &pending.change, |directory| &mut directory.durable);
+            } else {
+                lost += 1;
             }
         }
+        lost
     }
 
     fn keep_any_names(&mut self, draw: &mut Draw) {

@@ -31,7 +31,7 @@ pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, Cli
     }
     let begin = Instant::now() + bench.warmup();
     let end = begin + bench.measured();
-    let tasks = bench.context.env.tasks;
+    let tasks = &bench.context.env.tasks;
     let readers = clients.into_iter().map(|client| {
         tasks.critical("bench-consumer", read(client, bench.topic.clone(), (begin, end)))
     });

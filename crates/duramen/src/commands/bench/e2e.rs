@@ -70,10 +70,10 @@ pub(super) async fn run(bench: &Bench, args: &E2eArgs) -> Result<Report, CliErro
     let schedule = Schedule { start, rate: args.rate, counted: (first, last) };
     let size = usize::try_from(bench.args.size).unwrap_or(usize::MAX);
     let payloads = Payloads::new(bench.args.seed, size);
-    let tasks = bench.context.env.tasks;
+    let tasks = &bench.context.env.tasks;
     let (sent, outcome) = watch::channel(Sent::default());
-    let sending =
-        tasks.critical("bench-producer", produce(producer, payloads, schedule, sent, tasks));
+    let sending = tasks
+        .critical("bench-producer", produce(producer, payloads, schedule, sent, tasks.clone()));
     let receiving = tasks.critical("bench-consumer", receive(consumer, schedule, outcome.clone()));
     tokio::time::sleep_until(schedule.due(first)).await;
     let (before, began) = (Usage::now(&bench.pids), Instant::now());

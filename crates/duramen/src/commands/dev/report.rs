@@ -2,11 +2,14 @@
 //!
 //! Whoever listens may have gone, and the cluster goes on: nothing here fails.
 
+use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::faults::Said;
+use crate::faults::Kind;
 use crate::nodes::{ClusterPlan, NodePlan};
 use crate::{limits, output};
 
@@ -50,6 +53,39 @@ impl Reporter {
         } else {
             output::note(&format!("node {node} starts again in {millis} ms"));
         }
+    }
+
+    /// Faults will be injected once the cluster is ready.
+    pub(super) fn faults_begin(&self, seed: u64) {
+        if !self.json {
+            output::note(&format!("faults follow the plan and --seed {seed}"));
+        }
+    }
+
+    /// Something happens to a fault.
+    pub(super) fn fault(&self, said: &Said) {
+        let Said { fault, kind, what, at, node, count, detail } = said;
+        if self.json {
+            let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+            return event(json!({
+                "event": "fault", "at_ms": at_ms, "fault": fault, "kind": kind, "what": what,
+                "node": node, "count": count, "detail": detail,
+            }));
+        }
+        let node = node.map_or_else(|| "all nodes".to_owned(), |node| format!("node {node}"));
+        let times = if *count > 1 { format!(", {count} times") } else { String::new() };
+        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        let at = at.as_secs_f64();
+        output::note(&format!("{at:9.3} s  fault {fault} {kind} {what}, {node}{times}{detail}"));
+    }
+
+    /// How often each kind of fault hit.
+    pub(super) fn faults(&self, seed: u64, counts: &BTreeMap<Kind, u64>) {
+        if self.json {
+            return event(json!({ "event": "faults", "seed": seed, "counts": counts }));
+        }
+        let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        output::note(&format!("faults with --seed {seed}: {}", counts.join(", ")));
     }
 
     /// The cluster can be used.

@@ -56,6 +56,8 @@ struct Node {
     phase: Phase,
     /// How often in a row it ended soon after its start.
     failures: u32,
+    /// Its process is killed on purpose and stays away for so long: that is no failure.
+    expected: Option<Duration>,
 }
 
 /// Decides which nodes run.
@@ -70,7 +72,8 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Nodes 1 to `count`, to be started at the first tick.
     pub(super) fn new(count: u64) -> Self {
-        let node = Node { phase: Phase::Waiting { due: Duration::ZERO }, failures: 0 };
+        let node =
+            Node { phase: Phase::Waiting { due: Duration::ZERO }, failures: 0, expected: None };
         let nodes = (1..=count).map(|id| (id, node)).collect();
         Self { nodes, was_ready: false, kill_at: None }
     }
@@ -85,6 +88,18 @@ impl Supervisor {
             _ => None,
         });
         waiting.min()
+    }
+
+    /// Whether all is to end.
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.kill_at.is_some()
+    }
+
+    /// A node is killed on purpose: its end is no failure, and it is started again after `down`.
+    pub(super) fn expect_exit(&mut self, id: u64, down: Duration) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.expected = Some(down);
+        }
     }
 
     /// Takes an event in and says what is to be done.
@@ -123,6 +138,12 @@ impl Supervisor {
         let Phase::Running { since } = node.phase else { return };
         if is_stopping {
             node.phase = Phase::Ended;
+            return;
+        }
+        if let Some(down) = node.expected.take() {
+            let wait = down.max(limits::RESTART_MIN);
+            node.phase = Phase::Waiting { due: now + wait };
+            effects.push(Effect::Announce { node: id, wait });
             return;
         }
         if now.saturating_sub(since) >= limits::RESTART_FORGET {
@@ -213,6 +234,20 @@ mod tests {
         now += limits::RESTART_FORGET;
         supervisor.step(now, Event::Exited { node: 1 });
         assert_eq!(supervisor.next_due(), Some(now + limits::RESTART_MIN));
+    }
+
+    #[test]
+    fn a_node_that_is_killed_on_purpose_stays_away_as_long_as_it_is_to() {
+        let mut supervisor = running(2);
+        for (down, wait) in [(0, 200), (0, 200), (3_000, 3_000)] {
+            supervisor.expect_exit(1, ms(down));
+            let effects = supervisor.step(ms(100), Event::Exited { node: 1 });
+            assert_eq!(effects, [Effect::Announce { node: 1, wait: ms(wait) }]);
+            let started = supervisor.step(ms(100 + wait), Event::Tick);
+            assert_eq!(started, [Effect::Start { node: 1 }]);
+        }
+        let effects = supervisor.step(ms(4_000), Event::Exited { node: 1 });
+        assert_eq!(effects, [Effect::Announce { node: 1, wait: ms(200) }], "its first failure");
     }
 
     #[test]

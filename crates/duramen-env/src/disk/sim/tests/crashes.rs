@@ -268,3 +268,20 @@ fn the_power_goes_after_the_chosen_call() {
     disk.reopen();
     assert_eq!(content(&disk, "f"), b"x");
 }
+
+#[test]
+fn what_a_crash_took_is_counted() {
+    let disk = SimDisk::new(1);
+    let path = Path::new("/f");
+    let file = disk.open(path, OpenMode::CreateNew).unwrap();
+    file.write_at(b"synced", 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    file.write_at(b"forgotten", 6).unwrap();
+    disk.open(Path::new("/nameless"), OpenMode::CreateNew).unwrap().write_at(b"gone", 0).unwrap();
+    disk.crash(CrashMode::KeepNone);
+    assert_eq!((disk.bytes_lost(), disk.name_changes_lost()), (9 + 4, 1));
+    disk.reopen();
+    disk.crash(CrashMode::KeepNone);
+    assert_eq!((disk.bytes_lost(), disk.name_changes_lost()), (9 + 4, 1));
+}

@@ -1,0 +1,42 @@
+//! A small part of `cargo xtask chaos`: each cheap nemesis a few times, and the quick scenarios.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use duramen_tests::chaos::campaign::{RunOptions, run};
+use duramen_tests::chaos::scenarios::{ALL, play_one};
+use duramen_tests::chaos::{LoadOptions, Nemesis};
+use duramen_tests::processes::{say, size};
+
+/// The program under test.
+fn program() -> PathBuf {
+    std::env::var_os("DURAMEN_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_duramen-under-test").into(), PathBuf::from)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_whatever_strikes() {
+    let nemeses = Nemesis::all();
+    let options = RunOptions {
+        program: program(),
+        nodes: 3,
+        rounds: size("DURAMEN_CHAOS_ROUNDS", u64::try_from(nemeses.len()).unwrap()),
+        seed: size("DURAMEN_CHAOS_SEED", 1),
+        nemeses,
+        audit_every: 25,
+        load: LoadOptions { pace: Duration::from_millis(5), ..LoadOptions::default() },
+    };
+    let run = run(&options).await;
+    say(run.figures(&options).to_line());
+    assert!(run.findings.is_empty(), "{:?}", run.findings);
+    assert!(run.counts.acknowledged > 0 && run.audit.alike > 0, "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_broke_other_logs_does_not_break_this_one() {
+    for scenario in ALL.into_iter().filter(|scenario| scenario.quick) {
+        let figures = play_one(&program(), scenario, 1).await;
+        let figures = figures.unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
+        say(format_args!("{}: {figures}", scenario.name));
+    }
+}
