@@ -19,15 +19,13 @@ use tokio::time::Sleep;
 const CONNECTION: MemoryLimit = MemoryLimit { base: 8 << 20, per_byte: 512 };
 
 /// The side of a connection that anybody may open.
-pub(super) const DECODERS: &[Decoder] = &[
-    Decoder {
-        name: "http2-server",
-        run: server::serve,
-        seeds: bytes::requests,
-        seal: None,
-        memory: CONNECTION,
-    },
-];
+pub(super) const DECODERS: &[Decoder] = &[Decoder {
+    name: "http2-server",
+    run: server::serve,
+    seeds: bytes::requests,
+    seal: None,
+    memory: CONNECTION,
+}];
 
 /// How long the other side waits before it closes, in the time of the simulation: what it sent is
 /// dealt with by then.
