@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile, OpenMode, Tasks};
 use duramen_types::ReplicaId;
 use tokio::sync::{Semaphore, oneshot};
@@ -155,6 +156,9 @@ impl HardState {
         vote: Vote,
     ) -> io::Result<()> {
         self.shared.write(group, replica, Some(vote))?;
+        if is_planted(Planted::ForgetVote) {
+            return Ok(());
+        }
         self.synced().await
     }
 
