@@ -1,6 +1,6 @@
 //! Every decoder of bytes from disk or network against bytes that nobody wrote.
 //!
-//! One table of decoders ([`table`]) serves two drivers: `duramen-fuzz`, which mutates valid inputs
+//! One table of decoders (`table`) serves two drivers: `duramen-fuzz`, which mutates valid inputs
 //! under a seed, and the coverage-guided one in `tests/fuzz`. For every input:
 //! - the decoder does not panic and does not hang;
 //! - what it accepts survives encoding and decoding, and whatever else its crate says of it;

@@ -1,11 +1,9 @@
 //! Bugs planted on purpose: each must be found, and this says how soon.
 //!
-//! A detector is another program of this package, run with one seed and the bug planted. A bug is
-//! run from several starting seeds; from each, seed after seed until the detector fails. The median
-//! of those counts is the figure. The same first seeds without the bug are the control: a detector
-//! that fails there finds something else.
+//! The simulation runs with one seed and the bug planted. A bug is run from several starting seeds;
+//! from each, seed after seed until the simulation fails. The median of those counts is the figure.
+//! The same first seeds without the bug are the control: what fails there is something else.
 
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use duramen_env::planted::Planted;
@@ -13,56 +11,8 @@ use serde_json::{Value, json};
 
 use crate::campaign::{Figures, Finding, progress};
 
-/// A program that can find bugs, one seed at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Detector {
-    /// The whole-cluster simulation.
-    Simulation,
-    /// A power cut after every disk call of a trace.
-    CrashPoints,
-    /// Damage in every region of every file.
-    Corruption,
-}
-
-impl Detector {
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Simulation => "duramen-sim",
-            Self::CrashPoints => "duramen-crashpoints",
-            Self::Corruption => "duramen-corrupt",
-        }
-    }
-
-    fn arguments(self, seed: u64) -> Vec<String> {
-        let seed = seed.to_string();
-        match self {
-            Self::Simulation => vec!["run".into(), seed],
-            Self::CrashPoints => {
-                vec!["--traces".into(), "1".into(), "--seed".into(), seed]
-            }
-            Self::Corruption => vec!["--files".into(), "400".into(), "--seed".into(), seed],
-        }
-    }
-}
-
-/// Which program must find a bug.
-#[must_use]
-pub const fn detector(bug: Planted) -> Detector {
-    match bug {
-        Planted::TruncateOnBadChecksum => Detector::Corruption,
-        Planted::RetryFailedSync => Detector::CrashPoints,
-        Planted::SkipFsync
-        | Planted::AcknowledgeBeforeSync
-        | Planted::ServeAboveHighWatermark
-        | Planted::ForgetProducers
-        | Planted::ReuseReplicaId
-        | Planted::VoteWhenDamaged
-        | Planted::ForgetVote
-        | Planted::AcknowledgeWithoutMajority
-        | Planted::SkipChainCheck
-        | Planted::TrimAboveCommit => Detector::Simulation,
-    }
-}
+/// The program that must find them: the whole-cluster simulation, a seed at a time.
+const DETECTOR: &str = "duramen-sim";
 
 /// How much is tried.
 #[derive(Clone, Debug)]
@@ -82,14 +32,14 @@ struct Hunt {
     /// Seeds until it was found, sorted; those that missed it are not among them.
     counts: Vec<u64>,
     missed: Option<u64>,
-    /// What the detector said first.
+    /// What the simulation said first.
     symptom: String,
 }
 
-/// Plants every bug and lets its detector look for it.
+/// Plants every bug and lets the simulation look for it.
 ///
 /// # Errors
-/// A detector cannot be started.
+/// The simulation cannot be started.
 pub fn run(size: &Size) -> std::io::Result<(Figures, Vec<Finding>)> {
     let mut figures = Figures::default();
     let mut findings = Vec::new();
@@ -98,11 +48,10 @@ pub fn run(size: &Size) -> std::io::Result<(Figures, Vec<Finding>)> {
     for bug in &size.bugs {
         let hunt = hunt(*bug, size)?;
         let median = hunt.counts.get(hunt.counts.len() / 2).copied();
-        let detector = detector(*bug);
         if let Some(from) = hunt.missed {
             let (name, seeds) = (bug.name(), size.seeds);
             findings.push(Finding {
-                what: format!("{name} was not found by {} in {seeds} seeds", detector.program()),
+                what: format!("{name} was not found by {DETECTOR} in {seeds} seeds"),
                 repeat: format!(
                     "cargo xtask mutants --bug {name} --starts 1 --from {from} --seeds {seeds}"
                 ),
@@ -116,9 +65,7 @@ pub fn run(size: &Size) -> std::io::Result<(Figures, Vec<Finding>)> {
             hunt.counts,
             hunt.symptom
         ));
-        let entry = json!({
-            "detector": detector.program(), "median_seeds": median, "counts": hunt.counts,
-        });
+        let entry = json!({ "median_seeds": median, "counts": hunt.counts });
         by_bug.insert(bug.name().to_owned(), entry);
     }
     let control = control(size)?;
@@ -134,7 +81,7 @@ fn hunt(bug: Planted, size: &Size) -> std::io::Result<Hunt> {
         let first = size.from + start * size.seeds;
         let mut found = None;
         for seed in first..first + size.seeds {
-            let output = start_detector(detector(bug), seed, Some(bug))?;
+            let output = simulate(seed, Some(bug))?;
             if !output.status.success() {
                 found = Some(seed - first + 1);
                 if hunt.symptom.is_empty() {
@@ -154,32 +101,25 @@ fn hunt(bug: Planted, size: &Size) -> std::io::Result<Hunt> {
 
 /// The first seed of each starting point, without any bug.
 fn control(size: &Size) -> std::io::Result<Vec<Finding>> {
-    let mut detectors: Vec<_> = size.bugs.iter().map(|bug| detector(*bug)).collect();
-    detectors.sort_unstable();
-    detectors.dedup();
     let mut findings = Vec::new();
-    for detector in detectors {
-        for start in 0..size.starts {
-            let seed = size.from + start * size.seeds;
-            let output = start_detector(detector, seed, None)?;
-            if !output.status.success() {
-                let program = detector.program();
-                findings.push(Finding {
-                    what: format!("without a bug, {program} says: {}", symptom(&output)),
-                    repeat: format!("{program} {}", detector.arguments(seed).join(" ")),
-                });
-            }
+    for start in 0..size.starts {
+        let seed = size.from + start * size.seeds;
+        let output = simulate(seed, None)?;
+        if !output.status.success() {
+            findings.push(Finding {
+                what: format!("without a bug: {}", symptom(&output)),
+                repeat: format!("cargo xtask sim --seeds 1 --from {seed}"),
+            });
         }
     }
     Ok(findings)
 }
 
-/// The programs are beside this one.
-fn start_detector(detector: Detector, seed: u64, bug: Option<Planted>) -> std::io::Result<Output> {
+/// Runs one seed; the program is beside this one.
+fn simulate(seed: u64, bug: Option<Planted>) -> std::io::Result<Output> {
     let own = std::env::current_exe()?;
-    let program: PathBuf = own.with_file_name(detector.program());
-    let mut command = Command::new(program);
-    command.args(detector.arguments(seed)).stdin(Stdio::null());
+    let mut command = Command::new(own.with_file_name(DETECTOR));
+    command.args(["run", &seed.to_string()]).stdin(Stdio::null());
     if let Some(bug) = bug {
         command.args(["--planted", bug.name()]);
     }

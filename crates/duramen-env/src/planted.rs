@@ -6,14 +6,8 @@
 /// A bug that breaks a promise, each at one place of the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Planted {
-    /// A log's sync returns without having synced.
-    SkipFsync,
     /// An entry counts as durable as soon as it is written.
     AcknowledgeBeforeSync,
-    /// A sync that failed is tried again, and believed.
-    RetryFailedSync,
-    /// Recovery cuts the log at the first frame with a bad checksum, wherever it is.
-    TruncateOnBadChecksum,
     /// Fetches return entries that are not committed.
     ServeAboveHighWatermark,
     /// A new leader knows no producer sequences.
@@ -26,45 +20,31 @@ pub enum Planted {
     ForgetVote,
     /// A leader answers a produce when its own disk has it, without a majority.
     AcknowledgeWithoutMajority,
-    /// A follower does not check that entries continue its log's chain.
-    SkipChainCheck,
-    /// The log start is moved without the committed entries being kept for slow followers.
-    TrimAboveCommit,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::SkipFsync,
+    pub const ALL: [Self; 7] = [
         Self::AcknowledgeBeforeSync,
-        Self::RetryFailedSync,
-        Self::TruncateOnBadChecksum,
         Self::ServeAboveHighWatermark,
         Self::ForgetProducers,
         Self::ReuseReplicaId,
         Self::VoteWhenDamaged,
         Self::ForgetVote,
         Self::AcknowledgeWithoutMajority,
-        Self::SkipChainCheck,
-        Self::TrimAboveCommit,
     ];
 
-    /// The name on command lines: `skip-fsync`.
+    /// The name on command lines: `forget-vote`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::SkipFsync => "skip-fsync",
             Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
-            Self::RetryFailedSync => "retry-failed-sync",
-            Self::TruncateOnBadChecksum => "truncate-on-bad-checksum",
             Self::ServeAboveHighWatermark => "serve-above-high-watermark",
             Self::ForgetProducers => "forget-producers",
             Self::ReuseReplicaId => "reuse-replica-id",
             Self::VoteWhenDamaged => "vote-when-damaged",
             Self::ForgetVote => "forget-vote",
             Self::AcknowledgeWithoutMajority => "acknowledge-without-majority",
-            Self::SkipChainCheck => "skip-chain-check",
-            Self::TrimAboveCommit => "trim-above-commit",
         }
     }
 

@@ -345,7 +345,8 @@ impl Recover<'_> {
     fn make_durable(&self, pieces: &[Piece], durable_end: LogIndex) -> io::Result<()> {
         for piece in pieces.iter().filter(|piece| !piece.trusted) {
             let handle = piece.file.file()?;
-            if piece.summary.end.index > durable_end {
+            // A damaged one may not be readable, and is not used.
+            if piece.summary.end.index > durable_end && !piece.damaged {
                 let known = piece.summary.sparse.iter().rfind(|entry| entry.index <= durable_end);
                 let from = known.map_or(0, |entry| entry.position);
                 rewrite(handle.as_ref(), from..piece.summary.bytes)?;

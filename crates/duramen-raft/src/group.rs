@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::metrics;
 use crate::network::Members;
 use crate::replica::{Progress, Replica};
-use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig};
+use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig, term_of};
 
 pub(crate) type RaftHandle = Raft<TypeConfig, Machine>;
 
@@ -56,6 +56,7 @@ pub enum ProposeError {
 #[derive(Debug)]
 pub struct Proposed {
     answer: tokio::sync::oneshot::Receiver<ClientWriteResult<TypeConfig>>,
+    term: Term,
     started: Instant,
 }
 
@@ -66,6 +67,10 @@ impl Proposed {
     /// [`ProposeError`]; `Unknown` after a change of leader.
     pub async fn outcome(self) -> Result<Applied, ProposeError> {
         match self.answer.await {
+            // The entry that was applied at its index may be another leader's: this one was cut.
+            Ok(Ok(response)) if term_of(&response.log_id) != self.term => {
+                Err(ProposeError::Unknown)
+            }
             Ok(Ok(response)) => {
                 metrics::committed(self.started.elapsed());
                 Ok(response.data)
@@ -226,7 +231,7 @@ impl Group {
         let (responder, answer) = OneshotResponder::new_pair();
         let write = self.raft.write(proposal).with_leader(term.get()).responder(responder);
         write.await.map_err(|_| ProposeError::Stopped)?;
-        Ok(Proposed { answer, started })
+        Ok(Proposed { answer, term, started })
     }
 
     /// Proposes that everything below a log index may go (retention), and waits for the outcome.

@@ -239,3 +239,43 @@ pub(crate) fn append_result_from_wire(
         Wire::Refused(reason) => AppendAnswer::Refused(reason),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use duramen_proto::internal as pb;
+
+    use super::*;
+    use crate::snapshot::SnapshotFile;
+    use crate::tracker::Checkpoint;
+
+    const LARGEST: pb::LogId = pb::LogId { term: 1, index: u64::MAX };
+
+    #[test]
+    fn a_log_index_that_none_can_follow_is_refused_wherever_it_stands() {
+        let wrong = WireError::Invalid { part: "log index" };
+        let vote = Some(pb::Vote { term: 1, voted_for: 2, committed: false });
+        let call = pb::VoteCall { vote, last_log_id: Some(LARGEST), leadership_transfer: false };
+        assert_eq!(vote_call_from_wire(call).unwrap_err(), wrong);
+        let reply = pb::VoteReply { vote, granted: true, last_log_id: Some(LARGEST) };
+        assert_eq!(vote_reply_from_wire(reply).unwrap_err(), wrong);
+        let partial = pb::PartialSuccess { matching: Some(LARGEST) };
+        let result = Some(pb::append_result::Result::Partial(partial));
+        let result = append_result_from_wire(Some(pb::AppendResult { result }));
+        assert_eq!(result.err(), Some(wrong.clone()));
+        let entry = pb::LogEntry { term: 1, index: u64::MAX, ..pb::LogEntry::default() };
+        assert_eq!(entry_from_wire(entry).unwrap_err(), wrong);
+        let membership = pb::Membership { log_id: Some(LARGEST), ..pb::Membership::default() };
+        assert_eq!(membership_from_wire(membership).unwrap_err(), wrong);
+    }
+
+    #[test]
+    fn a_snapshot_or_checkpoint_that_ends_at_the_largest_index_is_none() {
+        let membership = Some(pb::Membership::default());
+        let last_log_id = Some(LARGEST);
+        let file = pb::SnapshotFile { last_log_id, membership, ..pb::SnapshotFile::default() };
+        assert_eq!(SnapshotFile::decode(&file.encode_to_vec()), None);
+        let (log_id, state) = (Some(LARGEST), Some(pb::ReplicaState::default()));
+        let checkpoint = pb::Checkpoint { log_id, state, ..pb::Checkpoint::default() };
+        assert_eq!(Checkpoint::decode(&checkpoint.encode_to_vec()), None);
+    }
+}

@@ -13,7 +13,7 @@ use duramen_tests::mutants::{Size, run};
 /// `cargo xtask mutants` makes.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:\n  cargo xtask mutants\n  \
-    cargo xtask mutants --bug skip-fsync --starts 9\n  cargo xtask mutants --json")]
+    cargo xtask mutants --bug forget-vote --starts 9\n  cargo xtask mutants --json")]
 struct Arguments {
     /// Only this bug; may be given again. All of them by default.
     #[arg(long = "bug", value_parser = parse_bug)]
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match run(&size) {
         Ok((figures, findings)) => finish(&figures, &findings, arguments.json),
         Err(error) => {
-            progress(format_args!("could not start a detector beside this program: {error}"));
+            progress(format_args!("could not start the simulation beside this program: {error}"));
             ExitCode::FAILURE
         }
     }

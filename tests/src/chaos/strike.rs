@@ -125,6 +125,24 @@ pub async fn strike(
     Ok(Blow { targets, hit_leader, hold, undo })
 }
 
+/// Silences the links from some nodes to the others, or those from the others to them.
+fn cut_one_way(arena: &mut Arena, targets: &BTreeSet<u64>, draw: &Draw<'_>) {
+    let is_deaf = draw.random.below(2) == 0;
+    for (target, other) in across(arena, targets) {
+        let (from, to) = if is_deaf { (other, target) } else { (target, other) };
+        arena.links.set(from, to, Link::Silent);
+    }
+}
+
+/// Delays every link by a time of its own.
+fn slow_down(arena: &mut Arena, draw: &Draw<'_>) {
+    for (from, to) in draw.nodes.iter().flat_map(|a| draw.nodes.iter().map(|b| (*a, *b))) {
+        let by = Duration::from_millis(draw.random.below(SLOW_MS_MAX));
+        arena.links.set(from, to, Link::Slow(by));
+    }
+}
+
+/// Lets a nemesis strike.
 async fn begin(
     arena: &mut Arena,
     nemesis: Nemesis,
@@ -150,18 +168,11 @@ async fn begin(
             Ok(Undo::Open)
         }
         Nemesis::CutOneWay => {
-            let is_deaf = draw.random.below(2) == 0;
-            for (target, other) in across(arena, targets) {
-                let (from, to) = if is_deaf { (other, target) } else { (target, other) };
-                arena.links.set(from, to, Link::Silent);
-            }
+            cut_one_way(arena, targets, draw);
             Ok(Undo::Open)
         }
         Nemesis::SlowLinks => {
-            for (from, to) in draw.nodes.iter().flat_map(|a| draw.nodes.iter().map(|b| (*a, *b))) {
-                let by = Duration::from_millis(draw.random.below(SLOW_MS_MAX));
-                arena.links.set(from, to, Link::Slow(by));
-            }
+            slow_down(arena, draw);
             Ok(Undo::Open)
         }
         Nemesis::RollingRestart => {

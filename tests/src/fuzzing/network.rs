@@ -1,7 +1,6 @@
 //! Connections whose other side sends any bytes: HTTP/2 and gRPC below the messages.
 
 mod bytes;
-mod client;
 mod server;
 
 use std::io;
@@ -19,23 +18,14 @@ use tokio::time::Sleep;
 /// bytes may become a structure of a few hundred.
 const CONNECTION: MemoryLimit = MemoryLimit { base: 8 << 20, per_byte: 512 };
 
-/// Both ends of a connection.
-pub(super) const DECODERS: &[Decoder] = &[
-    Decoder {
-        name: "http2-server",
-        run: server::serve,
-        seeds: bytes::requests,
-        seal: None,
-        memory: CONNECTION,
-    },
-    Decoder {
-        name: "http2-client",
-        run: client::call,
-        seeds: bytes::answers,
-        seal: None,
-        memory: CONNECTION,
-    },
-];
+/// The side of a connection that anybody may open.
+pub(super) const DECODERS: &[Decoder] = &[Decoder {
+    name: "http2-server",
+    run: server::serve,
+    seeds: bytes::requests,
+    seal: None,
+    memory: CONNECTION,
+}];
 
 /// How long the other side waits before it closes, in the time of the simulation: what it sent is
 /// dealt with by then.

@@ -104,7 +104,8 @@ fn a_drawn_cut_tears_and_reorders() {
         let file = disk.durable("f", &[1; 8192]);
         // On the heap, so that it is in memory: where the source of a write is not, the kernel
         // splits it anywhere, and so may the cut.
-        file.write_all_at(&[2; 8192].to_vec(), 0).unwrap();
+        let bytes = vec![2; 8192];
+        file.write_all_at(&bytes, 0).unwrap();
         disk.cycle(CrashMode::KeepRandom);
         let bytes = disk.read("f").unwrap();
         assert_eq!(bytes.len(), 8192);

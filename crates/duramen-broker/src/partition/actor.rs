@@ -164,8 +164,12 @@ impl Actor {
             let committed = progress
                 .wait_for(|progress| progress.high_watermark >= end || progress.leader_term > term);
             let is_committed = committed.await.map(|progress| progress.high_watermark >= end);
+            // The first try may have been cut meanwhile, and what is committed there another's.
+            let is_there = item
+                .producer
+                .is_some_and(|batch| group.check_producer(&batch) == Check::Duplicate(base_offset));
             let answer = match is_committed {
-                Ok(true) => {
+                Ok(true) if is_there => {
                     // Perhaps an earlier leader's. What was trimmed nobody knows any more.
                     let appended = group.appended_at(base_offset).await;
                     let (term, append_time) = appended.unwrap_or((term, Timestamp::MIN));
@@ -173,7 +177,7 @@ impl Actor {
                     Ok(produced(&group, term, place, append_time))
                 }
                 // It is in the log of a leader that is none any more.
-                Ok(false) | Err(_) => Err(BrokerError::UnknownOutcome),
+                Ok(_) | Err(_) => Err(BrokerError::UnknownOutcome),
             };
             // The client may have gone.
             drop(item.reply.send(answer));

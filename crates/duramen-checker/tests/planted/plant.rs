@@ -134,6 +134,17 @@ impl Saboteur<'_> {
         }
     }
 
+    /// Whether a send's answer says at which offset a value is.
+    fn is_placed(&self, op: usize, pair: (Key, Value)) -> Option<bool> {
+        let at = self.pairs(op)?.iter().position(|other| *other == pair)?;
+        self.script.steps.iter().find_map(|step| match step {
+            Step::Complete { op: other, answer: Answer::Sent(placed) } if *other == op => {
+                Some(placed.get(at)?.offset.is_some())
+            }
+            _ => None,
+        })
+    }
+
     fn edit_sends(&mut self, kind: &str) -> Option<()> {
         let sends = match kind {
             "offset-gap" => self.sends(|answer| matches!(answer, Answer::Unknown)),
@@ -146,6 +157,10 @@ impl Saboteur<'_> {
             Step::Invoke { op: other, .. } | Step::Complete { op: other, .. } => *other == op,
             _ => false,
         };
+        // What was acknowledged without its offset is nowhere for sure.
+        if kind == "lost-write" && !self.is_placed(op, (key, value))? {
+            return None;
+        }
         match kind {
             "lost-write" | "offset-gap" if offset + 1 < end => self.hide(key, offset..offset + 1),
             "unseen" => self.hide(key, offset..end),

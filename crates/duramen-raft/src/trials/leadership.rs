@@ -72,6 +72,48 @@ fn a_replica_moves_to_another_node() {
 }
 
 #[test]
+fn a_change_of_voters_that_its_leader_left_half_done_is_finished_by_the_next() {
+    let mut cluster = Cluster::new(13, 4);
+    cluster.form(PARTITION, &[1, 2, 3]);
+    cluster.place(PARTITION, 4, 1);
+    cluster.write(30);
+    let leader = cluster.leader(PARTITION);
+    cluster.call(leader, |host| async move {
+        host.group(PARTITION).unwrap().add_learner(replica(4, 1)).await.unwrap();
+    });
+    cluster.settle(PARTITION, &[1, 2, 3, 4]);
+    let leaving = (1..=3).find(|node| *node != leader).unwrap();
+    let from: BTreeSet<ReplicaId> = (1..=3).map(|node| replica(node, 1)).collect();
+    let mut to = from.clone();
+    to.remove(&replica(leaving, 1));
+    to.insert(replica(4, 1));
+    let change = |cluster: &mut Cluster, node, (from, to): (&BTreeSet<_>, &BTreeSet<_>)| {
+        let (from, to) = (from.clone(), to.clone());
+        cluster.spawn(node, move |host| async move {
+            host.group(PARTITION).unwrap().change_voters_from(&from, &to).await
+        })
+    };
+    let cut_short = change(&mut cluster, leader, (&from, &to));
+    cluster.until("the new voters and the old ones decide together", |cluster| {
+        cluster.group(4, PARTITION).membership().voters.len() == 4
+    });
+    cluster.crash(leader, None);
+    drop(cut_short);
+    let next = cluster.leader_but(PARTITION, leader);
+    assert!(!cluster.group(next, PARTITION).is_membership_settled());
+    let finished = change(&mut cluster, next, (&from, &to));
+    assert_eq!(cluster.wait(finished), Ok(()));
+    cluster.start(leader);
+    let now = cluster.leader(PARTITION);
+    let back = change(&mut cluster, now, (&from, &from));
+    assert_eq!(cluster.wait(back), Err(ChangeError::Outdated), "it is not what it was meant for");
+    let holders: Vec<u64> = (1..=4).filter(|node| *node != leaving).collect();
+    cluster.write(10);
+    cluster.check(&holders);
+    assert_eq!(cluster.group(now, PARTITION).membership().voters, to);
+}
+
+#[test]
 fn leadership_is_handed_over_and_writes_go_on() {
     let mut cluster = Cluster::of_three(13);
     cluster.write(30);

@@ -33,6 +33,19 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Version and, always 1, that it runs.
 const BUILD_INFO: &str = "duramen_build_info";
 
+/// Says in the log which node starts where.
+fn announce(config: &ServerConfig) {
+    tracing::info!(
+        node = config.id,
+        dir = %config.dir.display(),
+        listen = config.listen,
+        peer_listen = config.peer_listen,
+        http_listen = config.http_listen,
+        version = env!("CARGO_PKG_VERSION"),
+        "the node is starting"
+    );
+}
+
 /// Runs a node until a signal asks it to end, or it must.
 pub(super) async fn run(
     config: ServerConfig,
@@ -71,16 +84,7 @@ pub(super) async fn run(
         env.tasks.critical("http-listener", serving)
     });
     let upkeep = env.tasks.critical("metrics-upkeep", upkeep(metrics));
-    tracing::info!(
-        node = config.id,
-        dir = %config.dir.display(),
-        listen = config.listen,
-        peer_listen = config.peer_listen,
-        http_listen = config.http_listen,
-        version = env!("CARGO_PKG_VERSION"),
-        "the node is starting"
-    );
-
+    announce(&config);
     let (orders, telling) = faults.map(|faults| faults.start(&env, Arc::clone(&broker))).unzip();
     let stop = {
         let broker = Arc::clone(&broker);

@@ -83,24 +83,3 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
     ];
     vec![[begin(), one].concat(), [begin(), many.concat()].concat()]
 }
-
-/// What a server sends in answer to the first call of a client.
-pub(super) fn answers() -> Vec<Vec<u8>> {
-    let begin = || [frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat();
-    let head = frame(
-        HEADERS,
-        END_HEADERS,
-        1,
-        &[vec![0x88], field("content-type", "application/grpc")].concat(),
-    );
-    let trailers =
-        |status: &str| frame(HEADERS, END_HEADERS | END_STREAM, 1, &field("grpc-status", status));
-    let node = v1::Node { id: 1, address: "h:1".into(), ..v1::Node::default() };
-    let cluster = v1::DescribeClusterResponse {
-        cluster_id: vec![9; 16].into(),
-        nodes: vec![v1::ClusterNode { node: Some(node), ..v1::ClusterNode::default() }],
-        ..v1::DescribeClusterResponse::default()
-    };
-    let answer = frame(DATA, 0, 1, &message(&cluster));
-    vec![[begin(), head.clone(), answer, trailers("0")].concat()]
-}
