@@ -1,18 +1,19 @@
 //! A node's disk survives power cuts at every point, calls that fail, and damage, in little; the
-//! campaigns `crashpoints` and `corrupt` do the same at length.
+//! campaigns `crashpoints` and `corrupt` do the same at length. `DURAMEN_TRACES` and
+//! `DURAMEN_FILES` make it longer.
 
 use duramen_tests::{corrupt, crashpoints};
 
-/// Runs one trace of a subject.
+fn size(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|size| size.parse().ok()).unwrap_or(default)
+}
+
+/// Runs a few traces of a subject.
 fn sweep(subject: &str, faults_max: u64) {
-    let subject = Some(subject.to_owned());
-    let options = crashpoints::Options {
-        traces: 1,
-        from: 3,
-        subject,
-        faults_max,
-        ..crashpoints::Options::default()
-    };
+    let (subject, traces) = (Some(subject.to_owned()), size("DURAMEN_TRACES", 1));
+    let only = None;
+    let stop_early = false;
+    let options = crashpoints::Options { traces, from: 3, subject, only, faults_max, stop_early };
     let outcome = crashpoints::run(&options, &mut |_, _| {});
     let figures = outcome.figures.to_line();
     assert!(outcome.findings.is_empty(), "{figures}: {:#?}", outcome.findings);
@@ -43,7 +44,8 @@ fn an_identity_survives_every_crash_point() {
 
 #[test]
 fn damage_is_always_found_and_never_served() {
-    let options = corrupt::Options { files: 2_500, from: 0, stop_early: false };
+    let options =
+        corrupt::Options { files: size("DURAMEN_FILES", 2_500), from: 0, stop_early: false };
     let outcome = corrupt::run(&options, &mut |_| {});
     let figures = outcome.figures.to_line();
     assert!(outcome.findings.is_empty(), "{figures}: {:#?}", outcome.findings);

@@ -345,12 +345,6 @@ impl Recover<'_> {
     fn make_durable(&self, pieces: &[Piece], durable_end: LogIndex) -> io::Result<()> {
         for piece in pieces.iter().filter(|piece| !piece.trusted) {
             let handle = piece.file.file()?;
-            // A damaged one may not be readable, and is not used.
-            if piece.summary.end.index > durable_end && !piece.damaged {
-                let known = piece.summary.sparse.iter().rfind(|entry| entry.index <= durable_end);
-                let from = known.map_or(0, |entry| entry.position);
-                rewrite(handle.as_ref(), from..piece.summary.bytes)?;
-            }
             if let (true, false, Some(id)) = (piece.head_fault, piece.damaged, piece.id) {
                 let base = piece.summary.base;
                 handle.write_at(&segment::encode(&SegmentHead { id, base }), 0)?;

@@ -6,7 +6,8 @@
 //! | "DCP1" | payload length  | crc-32 | cluster (UUID) | replica | payload (a message)  |
 //! +--------+-----------------+--------+----------------+---------+----------------------+
 //! ```
-//! Little-endian, CRC-32 over all that follows it. Another replica's file does not check. A file is written beside its name, synced, and renamed.
+//! Little-endian, CRC-32 over all that follows it. Another replica's file does not check. A file is
+//! written beside its name, synced, and renamed.
 //! Checkpoints are derived: one that does not check is ignored. A snapshot is not.
 
 use std::io;

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile, OpenMode, Tasks};
-use duramen_types::{NodeId, ReplicaId};
+use duramen_types::{ClusterId, NodeId, ReplicaId};
 use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::format::Owner;
@@ -68,14 +68,17 @@ pub enum HardStateError {
         path: PathBuf,
     },
     /// The file is another node's.
-    #[error("the votes in {path} are those of node {found}, and this is node {expected}")]
+    #[error(
+        "the votes in {path} are those of node {node} of cluster {cluster}, not this node's: put \
+         its own file back, or move its data directory away and let it join anew"
+    )]
     OtherOwner {
         /// The file.
         path: PathBuf,
         /// Whose it is.
-        found: NodeId,
-        /// Who this is.
-        expected: NodeId,
+        node: NodeId,
+        /// The cluster of that node.
+        cluster: ClusterId,
     },
     /// The disk answered with an error.
     #[error("could not {action} {path}")]
@@ -165,8 +168,8 @@ impl HardState {
         let (heads, slots) = scan(&*file).map_err(fail("read"))?;
         let sound = || heads.iter().flatten();
         if let Some(head) = sound().find(|head| head.owner != owner) {
-            let (found, expected) = (head.owner.node, owner.node);
-            return Err(HardStateError::OtherOwner { path, found, expected });
+            let Owner { cluster, node } = head.owner;
+            return Err(HardStateError::OtherOwner { path, node, cluster });
         }
         let Some(durable) = sound().map(|head| head.durable).max() else {
             return Err(HardStateError::LostVote { path, record: 0, durable: 0 });

@@ -217,7 +217,7 @@ impl Replica {
             return SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other);
         }
         if stored_end < start.first_index {
-            return Err(io::Error::other("the snapshot that the log goes on from is missing"));
+            return Err(lost("the snapshot that the log goes on from is missing"));
         }
         if let Some(snapshot) = &stored {
             self.check_history(snapshot, &start)?;
@@ -239,7 +239,7 @@ impl Replica {
         if chain == snapshot.chain {
             return Ok(());
         }
-        Err(io::Error::other("the snapshot is of another history than the log"))
+        Err(lost("the snapshot is of another history than the log"))
     }
 
     pub(crate) fn lock_tracker<R>(&self, work: impl FnOnce(&mut Tracker) -> R) -> R {
@@ -370,4 +370,9 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The log id before a log start, if there is one.
 pub(crate) fn before(start: &LogStart) -> Option<LogId> {
     Some(log_id(start.prev_term?, start.first_index.prev()?))
+}
+
+/// The error of a file without which the replica is lost.
+fn lost(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -21,17 +21,14 @@ const THINGS: [(&str, u64); 3] = [("votes", 60), ("identity", 6), ("node", 90)];
 
 /// Made anew for each seed.
 pub(super) fn specimens(seed: u64) -> Vec<Box<dyn Specimen>> {
-    let mut all: Vec<Box<dyn Specimen>> = Vec::new();
-    for (name, operations) in THINGS {
-        let told = |seed| tell(name, seed, operations);
-        let (Some((disk, expected)), Some((other, _))) = (told(seed), told(!seed)) else {
-            continue;
-        };
+    let specimen = |(name, operations)| -> Box<dyn Specimen> {
+        let told = |seed| tell(name, seed, operations).expect("a subject of this name is told");
+        let ((disk, expected), (other, _)) = (told(seed), told(!seed));
         let regions = regions(&disk);
         let others = vec![(Damage::SwapForeign, other)];
-        all.push(Box::new(Thing { name, disk, expected, regions, others }));
-    }
-    all
+        Box::new(Thing { name, disk, expected, regions, others })
+    };
+    THINGS.map(specimen).into()
 }
 
 /// Tells a story; everything is on the medium then.

@@ -226,6 +226,7 @@ impl LogStory {
         if self.cut.first().is_none_or(|frame| frame.header.index != next) {
             return self.append(during);
         }
+        self.refuse_foreign()?;
         let count = 1 + usize::try_from(self.random.below(self.cut.len() as u64)).unwrap_or(0);
         let frames: Vec<Frame> = self.cut.drain(..count).collect();
         let ghost = |frame: &Frame| (frame.header.index, frame.header.term, frame.payload.clone());
@@ -234,6 +235,17 @@ impl LogStory {
         let log = self.log();
         log.append_canonical(&frames)?;
         self.take_appended(&log)
+    }
+
+    /// A frame at the right place of another history is not taken, and writes nothing.
+    fn refuse_foreign(&self) -> Done {
+        let Some(mut foreign) = self.cut.first().cloned() else { return Ok(()) };
+        foreign.header.chain ^= 1;
+        match self.log().append_canonical(&[foreign]) {
+            Err(LogError::Diverged { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => Err(Failed::Wrong(Wrong::changed("a frame of another history was appended"))),
+        }
     }
 
     /// What the log says that it appended is what it must hold from now on.

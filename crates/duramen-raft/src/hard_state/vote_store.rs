@@ -29,8 +29,9 @@ pub struct VoteStore(HardState);
 
 impl VoteStore {
     /// Opens the file in a directory, for a node of a cluster, or creates it if there are no
-    /// replicas, so that there cannot have been one. The file is rewritten when it holds more than `compact_records_min` records and more than twice the
-    /// live ones. What it holds is durable when this returns.
+    /// replicas, so that there cannot have been one. The file is rewritten when it holds at least
+    /// `compact_records_min` records and more than twice the live ones. What it holds is durable
+    /// when this returns.
     ///
     /// # Errors
     /// [`HardStateError`]; the node must not start.

@@ -100,7 +100,8 @@ impl Running {
         let machine = (id == GroupId::Metadata)
             .then(|| Box::new(BookMachine { lines }) as Box<dyn StateMachine>);
         let members = BTreeMap::from([(replica, self.host.local().node)]);
-        let spec = GroupSpec { id, replica, members, log: options(), machine };
+        let spec =
+            GroupSpec { id, replica, members, log: options(), machine, snapshot_entries: None };
         self.host.open_group(spec).await.map(drop)
     }
 

@@ -117,7 +117,7 @@ impl Content {
             }
             mine.iter().zip(theirs).filter(|(mine, theirs)| mine != theirs).count() as u64
         };
-        let written = |(unit, block): (&u64, &Option<Box<Block>>)| block.is_some().then_some(*unit);
+        let written = |(unit, block): (&u64, &Option<Arc<Block>>)| block.is_some().then_some(*unit);
         let mine = self.blocks.iter().filter_map(written);
         let different: u64 = mine.map(|unit| count(self.block(unit), other.block(unit))).sum();
         let theirs = other.blocks.iter().filter_map(written);
