@@ -26,7 +26,7 @@ use duramen_types::LogIndex;
 use crate::boundary::Boundary;
 use crate::error::OpenError;
 use crate::format::meta::MetaRecord;
-use crate::format::segment::{self, SegmentHead};
+use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::limits::HEADER_CHUNK_BYTES;
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
@@ -245,7 +245,7 @@ impl Recover<'_> {
         first_found: Option<LogIndex>,
     ) -> Verdict {
         let mut verdict = Verdict { start: self.start.first_index, ..Verdict::default() };
-        let mut bytes_behind: u64 = pieces.iter().map(Piece::bytes_end).sum();
+        let mut bytes_behind: u64 = pieces.iter().map(Piece::frame_bytes).sum();
         if let Some(found) = first_found.filter(|found| *found > self.start.first_index) {
             let spot = missing(self.start.first_index, found, 0);
             if spot.index >= durable_end && bytes_behind <= self.options.inflight_bytes_max {
@@ -255,12 +255,13 @@ impl Recover<'_> {
             verdict.damage(&spot, durable_end);
         }
         for (at, piece) in pieces.iter_mut().enumerate() {
-            bytes_behind -= piece.bytes_end();
+            bytes_behind -= piece.frame_bytes();
             for spot in &piece.bad_spots {
                 if spot.next.is_some_and(|next| next <= self.start.first_index) {
                     continue;
                 }
-                let beyond = bytes_behind + piece.nonzero_end.saturating_sub(spot.position);
+                let first_frame = spot.position.max(SEGMENT_HEAD_BYTES as u64);
+                let beyond = bytes_behind + piece.nonzero_end.saturating_sub(first_frame);
                 let is_torn = !spot.unreadable
                     && spot.index >= durable_end
                     && beyond <= self.options.inflight_bytes_max;

@@ -36,6 +36,11 @@ impl Piece {
         self.nonzero_end.max(self.summary.bytes)
     }
 
+    /// The same without its head, as what is in flight is counted.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        self.bytes_end().saturating_sub(SEGMENT_HEAD_BYTES as u64)
+    }
+
     /// Where the frames begin that may not have been synced; `None` if all were, or if something
     /// among them is bad and is to stay as it is.
     pub(super) fn unproven(&self, durable_end: LogIndex) -> Option<u64> {

@@ -5,8 +5,7 @@ use openraft::vote::leader_id_std::LeaderId;
 
 use super::*;
 
-const OWNER: Owner =
-    Owner { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::new(11) };
+const OWNER: Owner = Owner { cluster: ClusterId::from_bytes([1; 16]), node: NodeId::new(11) };
 
 /// Where a record is.
 fn record_at(number: u64) -> usize {
