@@ -13,7 +13,7 @@ use crate::error::FrameFault;
 use crate::format::frame::{FRAME_ALIGN, FRAME_MAGIC};
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::FrameHeader;
-use crate::limits::SCAN_CHUNK_BYTES;
+use crate::limits::{FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES};
 use crate::segment::{SegmentId, Spacing, Summary};
 use crate::window::Window;
 
@@ -258,7 +258,9 @@ impl Scanner {
             }
             return false;
         }
-        let next = self.find_header(position, end, index);
+        // What failed although it was taken as it is fails again.
+        let from = if self.adopt { position + FRAME_ALIGN } else { position };
+        let next = self.find_header(from, end, index);
         let until = next.map_or(self.window.limit(), |(at, _)| at);
         let next_index = next.map(|(_, header)| header.index);
         self.note(BadSpot { index, next: next_index, position, fault, unreadable: false }, until);
@@ -287,7 +289,8 @@ impl Scanner {
         next.is_some()
     }
 
-    /// The first sound header in a range that is for an index after `index`.
+    /// The first sound header in a range that is for an index after `index`, and whose frame lies
+    /// within the file.
     fn find_header(&mut self, from: u64, to: u64, index: LogIndex) -> Option<(u64, FrameHeader)> {
         let mut at = from;
         while at < to {
@@ -295,6 +298,7 @@ impl Scanner {
             if is_magic
                 && let Ok(header) = self.header_at(at)
                 && !self.is_foreign(&header)
+                && payload_end(at, &header) <= self.window.limit()
                 && (header.index > index || self.adopt)
                 && self.end_index.is_none_or(|end| header.index < end)
             {
@@ -304,4 +308,10 @@ impl Scanner {
         }
         None
     }
+}
+
+/// Where the payload of a frame ends; zeros may follow.
+fn payload_end(position: u64, header: &FrameHeader) -> u64 {
+    let len = FRAME_OVERHEAD_BYTES as u64 + u64::from(header.payload_len);
+    position.saturating_add(len)
 }
