@@ -2,18 +2,22 @@
 //! incarnation, and found nothing where a majority is damaged.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use duramen_client::{NewTopic, PartitionId};
+use duramen_env::{Disk, RealDisk};
+use duramen_raft::VoteStore;
 use duramen_tests::processes::{
     Cluster, Load, LoadOptions, Outcome, eventually, flip_bit, segments,
 };
+use duramen_types::{ClusterId, NodeId};
 
 use crate::{check_histories, cluster_with, verify_all};
 
 const TOPIC: &str = "rings";
 
-/// Bytes of one record of the vote file.
-const VOTE_BYTES: u64 = 64;
+/// The middle of the first record of the vote file, behind its head.
+const FIRST_VOTE: u64 = 1024 + 32;
 
 /// Damages the metadata log of a node that does not run.
 async fn damage_metadata(cluster: &mut Cluster, id: u64) -> Outcome {
@@ -25,7 +29,16 @@ async fn damage_metadata(cluster: &mut Cluster, id: u64) -> Outcome {
 
 /// Damages the first vote of a node that does not run.
 fn damage_votes(dir: &Path) -> Outcome {
-    flip_bit(&dir.join("hardstate"), VOTE_BYTES / 2)
+    flip_bit(&dir.join("hardstate"), FIRST_VOTE)
+}
+
+/// Puts a sound file without votes in the place of node 2's.
+fn forget_votes(dir: &Path, cluster: &[u8]) -> Outcome {
+    let cluster = ClusterId::from_slice(cluster).ok_or("no cluster")?;
+    std::fs::remove_file(dir.join("hardstate"))?;
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    VoteStore::open(&disk, dir, (cluster, NodeId::new(2)), false, u64::MAX)?;
+    Ok(())
 }
 
 /// The directories into which a node put files aside.
@@ -83,7 +96,7 @@ async fn a_node_that_lost_a_vote_puts_everything_aside_and_gets_new_replicas() {
     let (mut cluster, client) = cluster_with(NewTopic::new(TOPIC)).await.unwrap();
     let load = Load::start(&client, TOPIC, LoadOptions::default());
     load.wait_acknowledged(1, 30).await.unwrap();
-    // Flipped, emptied, gone: in the second case only the logs know that there were votes.
+    // Flipped, without any vote, gone: in the second case only the logs know that there were votes.
     for round in 0..3 {
         let old = cluster.node(2).wire().identify().await.unwrap();
         let replicas = cluster.node(2).replica_dirs().unwrap();
@@ -92,7 +105,7 @@ async fn a_node_that_lost_a_vote_puts_everything_aside_and_gets_new_replicas() {
         let votes = dir.join("hardstate");
         match round {
             0 => damage_votes(&dir).unwrap(),
-            1 => std::fs::write(&votes, []).unwrap(),
+            1 => forget_votes(&dir, &old.cluster_id).unwrap(),
             _ => std::fs::remove_file(&votes).unwrap(),
         }
         cluster.node(2).start().unwrap();
