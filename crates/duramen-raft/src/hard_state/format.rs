@@ -1,5 +1,5 @@
-//! Bytes of the vote file: a head of two slots, then records of 64 bytes back to back, little-endian,
-//! then zeros. A slot is a sector of 512 bytes, which a disk writes whole or not at all.
+//! Bytes of the vote file: a head of two slots, then records of 64 bytes back to back, then zeros;
+//! little-endian. A slot is a sector of 512 bytes, which a disk writes whole or not at all.
 //!
 //! ```text
 //! slot:
@@ -8,9 +8,8 @@
 //! | "DHSHEAD1" | cluster (UUID) | node | durable | zeros    | crc |
 //! +------------+----------------+------+---------+----------+-----+
 //! ```
-//! `durable`: records known to be durable; the higher one of
-//! the sound slots counts. The slots are written in turn after each sync, themselves not synced.
-//! CRC-32 over the 508 bytes before it.
+//! `durable`: records known to be durable; the higher one of the sound slots counts. The slots are
+//! written in turn after each sync, themselves not synced. CRC-32 over the 508 bytes before it.
 //!
 //! ```text
 //! record:
