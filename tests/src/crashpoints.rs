@@ -19,7 +19,8 @@ use duramen_log::LogOptions;
 use crate::campaign::{Figures, Finding};
 
 pub use subject::{Expected, Found, Step, Story, Subject, Wrong, WrongKind};
-pub use sweep::{FaultKind, Only, Sweep, Tally};
+use sweep::Sweep;
+pub use sweep::{FaultKind, Only, Tally};
 
 /// Everything durable, each with its write paths.
 pub const SUBJECTS: &[Subject] = &[
@@ -92,13 +93,6 @@ pub struct Options {
     pub faults_max: u64,
     /// Stop at the first trace with a finding.
     pub stop_early: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let (subject, only) = (None, None);
-        Self { traces: 10, from: 0, subject, only, faults_max: 12, stop_early: false }
-    }
 }
 
 /// What a run found.

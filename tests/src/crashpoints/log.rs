@@ -123,10 +123,7 @@ impl Story for LogStory {
         let (is_over, wrong) = match done {
             Ok(()) => (false, None),
             Err(Failed::Log(LogError::Full)) => {
-                // Nothing changed, but an append may have left what it wrote behind the end.
-                let ghosts = std::mem::take(&mut self.model.ghosts);
                 self.model = before.clone();
-                self.model.ghosts = ghosts;
                 (false, None)
             }
             Err(Failed::Wrong(wrong)) => (true, Some(wrong)),

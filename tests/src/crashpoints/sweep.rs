@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use duramen_env::{CrashMode, DiskCall, DiskImage, Fault, SimDisk};
@@ -26,6 +27,9 @@ const NESTED_EVERY: u64 = 64;
 const CARRY_ON_EVERY: u64 = 16;
 /// Operations after a call that failed without ending the story.
 const STEPS_AFTER_FAULT: u64 = 12;
+
+/// Files and their bytes.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// The one point or fault of a trace that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +161,7 @@ impl Tally {
 
 /// The sweep of one trace.
 #[derive(Debug)]
-pub struct Sweep {
+pub(super) struct Sweep {
     subject: Subject,
     seed: u64,
     only: Option<Only>,
@@ -179,13 +183,13 @@ struct Spot {
 impl Sweep {
     /// A sweep of a subject's trace under a seed.
     #[must_use]
-    pub fn new(subject: Subject, seed: u64, only: Option<Only>, faults_max: u64) -> Self {
+    pub(super) fn new(subject: Subject, seed: u64, only: Option<Only>, faults_max: u64) -> Self {
         let (tally, findings, calls) = (Tally::default(), Vec::new(), BTreeMap::new());
         Self { subject, seed, only, faults_max, tally, findings, calls }
     }
 
     /// Tries everything.
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         match self.only {
             Some(Only::Fault(kind, number)) => {
                 self.fault(kind, number);
@@ -200,7 +204,7 @@ impl Sweep {
 
     /// What was counted and found.
     #[must_use]
-    pub fn finish(self) -> (Tally, Vec<Finding>) {
+    pub(super) fn finish(self) -> (Tally, Vec<Finding>) {
         (self.tally, self.findings)
     }
 
@@ -283,8 +287,9 @@ impl Sweep {
         let Some(again) = self.recover(spot, disk, expected) else { return };
         cut(disk);
         self.compare(spot, "recovering twice", &found, &again);
-        if files.is_some_and(|files| files != disk.durable_files()) {
-            let what = "recovering twice left other bytes than once".to_owned();
+        let other = files.and_then(|files| other_file(&files, &disk.durable_files()));
+        if let Some(path) = other {
+            let what = format!("recovering twice left another {} than once", path.display());
             self.note(spot, &Wrong { kind: WrongKind::Unstable, what });
         }
         if carry_on && let Err(wrong) = self.guarded(spot, || expected.carry_on(disk)) {
@@ -424,6 +429,12 @@ impl Sweep {
 /// Without a fault no story ends before its time.
 fn unexpected_end(is_over: bool) -> Option<Wrong> {
     is_over.then(|| Wrong::refused("the story ended without a fault"))
+}
+
+/// A file that is not the same in both, or in one of them only.
+fn other_file(before: &Files, after: &Files) -> Option<PathBuf> {
+    let mut paths = before.keys().chain(after.keys());
+    paths.find(|path| before.get(*path) != after.get(*path)).cloned()
 }
 
 /// Cuts the power and switches it on again.

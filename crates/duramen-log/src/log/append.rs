@@ -223,7 +223,7 @@ impl Log {
         }
         let runs = self.place(writer, &before)?;
         if let Err(error) = write(writer, &runs, frames, before.envelope) {
-            return Err(self.give_up(&runs, error));
+            return Err(self.give_up(writer, &runs, error));
         }
         self.publish(writer, runs, frames)?;
         Ok(Appended {
@@ -262,7 +262,9 @@ impl Log {
         let mut runs = divide(writer.active.as_ref(), &writer.headers, &before.options);
         for at in 0..runs.len() {
             if let Err(error) = self.make_room(writer, before, &mut runs, at) {
-                discard(&runs);
+                if let Err(error) = discard(&runs) {
+                    tracing::warn!(%error, "could not remove an unused segment");
+                }
                 return Err(if is_full(&error) {
                     LogError::Full
                 } else {
@@ -311,14 +313,29 @@ impl Log {
         })
     }
 
-    /// A write failed. Where it was for want of space, nothing has changed: what was written lies
-    /// behind the log's end and is overwritten or cut later.
-    fn give_up(&self, runs: &[Run], error: io::Error) -> LogError {
-        if is_full(&error) {
-            discard(runs);
-            return LogError::Full;
+    /// A write failed. Where it was for want of space, nothing has changed, durably: other frames
+    /// may get the indexes of those that were written in part, and a power cut must not bring
+    /// these back.
+    fn give_up(&self, writer: &mut Writer, runs: &[Run], error: io::Error) -> LogError {
+        if !is_full(&error) {
+            return self.poison("append")(error);
         }
-        self.poison("append")(error)
+        match self.take_back(writer, runs) {
+            Ok(()) => LogError::Full,
+            Err(error) => self.poison("take back half an append")(error),
+        }
+    }
+
+    fn take_back(&self, writer: &mut Writer, runs: &[Run]) -> io::Result<()> {
+        if let Some(active) = &mut writer.active {
+            active.fit()?;
+            active.handle.sync_data()?;
+        }
+        discard(runs)?;
+        if runs.iter().any(|run| run.fresh.is_some()) {
+            self.disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
     }
 
     /// Seals what is full and lets readers see the frames.
@@ -457,12 +474,8 @@ fn write<F: HasPayload>(
 }
 
 /// Removes the segments that were made for runs that are not to be.
-fn discard(runs: &[Run]) {
-    for active in runs.iter().filter_map(|run| run.fresh.as_ref()) {
-        if let Err(error) = active.file.remove() {
-            tracing::warn!(%error, "could not remove an unused segment");
-        }
-    }
+fn discard(runs: &[Run]) -> io::Result<()> {
+    runs.iter().filter_map(|run| run.fresh.as_ref()).try_for_each(|active| active.file.remove())
 }
 
 fn expect_next(end: &Boundary, index: LogIndex) -> Result<(), LogError> {

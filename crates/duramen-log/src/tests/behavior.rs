@@ -471,6 +471,34 @@ fn a_write_that_meets_a_full_disk_half_way_changes_nothing() {
 }
 
 #[test]
+fn a_frame_that_a_full_disk_refused_does_not_come_back() {
+    let full = std::io::ErrorKind::StorageFull;
+    for (mode, seed) in CrashMode::ALL.into_iter().flat_map(|mode| (0..8).map(move |n| (mode, n))) {
+        let mut world = World::new(seed);
+        world.options.segment_bytes = 1 << 16;
+        let log = world.create();
+        append(&log, 0..5, 1).unwrap();
+        log.sync().unwrap();
+        append(&log, 5..6, 1).unwrap();
+        world.sim.inject(Fault::new(DiskCall::Write).path_contains(".log").error(full).partial());
+        log.append(&[data_of(6, 1, 40), data_of(7, 1, 900)]).unwrap_err();
+        assert_eq!(world.sim.faults_hit(), 1);
+        if seed % 2 == 0 {
+            log.sync().unwrap();
+        }
+        let other = data_of(6, 1, 300);
+        log.append(std::slice::from_ref(&other)).unwrap();
+        drop(log);
+        world.sim.crash(mode);
+        world.sim.reopen();
+        let (log, recovery) = world.open();
+        assert!(recovery.damaged.is_empty(), "{recovery:?}");
+        let found = log.read(at(6).min(log.end_index()), log.end_index(), 1).unwrap_or_default();
+        assert!(found.iter().all(|frame| frame.payload == other.payload), "{mode:?} {seed}");
+    }
+}
+
+#[test]
 fn too_much_in_flight_is_synced_by_the_append() {
     let mut world = World::new(1);
     world.options.inflight_bytes_max = 2000;
