@@ -84,6 +84,11 @@ impl MetaFile {
         &self.record
     }
 
+    /// Makes what was read at open durable.
+    pub(crate) fn secure(&mut self) -> io::Result<()> {
+        self.stable_slot().map(drop)
+    }
+
     /// Writes the ends without syncing them. The durable end never goes back by a hint: where the
     /// log has lost its end, it is what says so.
     pub(crate) fn hint(

@@ -97,7 +97,8 @@ impl Log {
         if !report.clean {
             // What was recovered was synced: damage to it from now on is no torn write.
             let committed_end = report.committed.map_or(LogIndex::ZERO, LogIndex::next);
-            match meta.hint(recovered.end.index, committed_end) {
+            let hinted = meta.secure().and_then(|()| meta.hint(recovered.end.index, committed_end));
+            match hinted {
                 Err(error) if !is_full(&error) => {
                     return Err(OpenError::io("write the metadata")(error));
                 }

@@ -288,6 +288,24 @@ fn a_killed_process_loses_nothing_that_was_appended() {
 }
 
 #[test]
+fn a_truncate_whose_last_sync_failed_is_over_once_the_log_was_opened() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..20, 1).unwrap();
+    log.sync().unwrap();
+    world.sim.inject(Fault::new(DiskCall::Sync).path_contains("meta").after(1));
+    log.truncate_after(Some(at(9))).unwrap_err();
+    assert_eq!(world.sim.faults_hit(), 1);
+    drop(log);
+    world.sim.kill();
+    drop(world.open());
+    world.sim.crash(CrashMode::KeepNone);
+    world.sim.reopen();
+    let record = crate::meta::peek(world.disk.as_ref(), &world.dir).unwrap();
+    assert_eq!((record.cut_end, record.durable_end), (None, at(10)));
+}
+
+#[test]
 fn what_a_failed_sync_left_in_memory_is_made_durable_by_the_next_process() {
     for synced in [0, 7, 30] {
         let world = World::new(5);
