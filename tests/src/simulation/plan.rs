@@ -141,7 +141,7 @@ fn draw_topics(dice: &Dice, nodes: u64) -> Vec<TopicPlan> {
 fn draw_producer(dice: &Dice, topics: usize) -> ProducerPlan {
     ProducerPlan {
         topic: dice.place(topics),
-        pause_ms: dice.of(25..=85),
+        pause_ms: dice.of(20..=70),
         window: dice.pick(&[1, 8, 32, 100]),
         value_bytes: dice.pick(&[16, 100, 400, 1_000]),
         batch_bytes: dice.pick(&[500, 4_000, 50_000]),

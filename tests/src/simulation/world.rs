@@ -79,7 +79,8 @@ impl Flipped {
     fn is_there(&self) -> bool {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         // A log that was put aside has another place, and a trimmed segment none.
-        let Some(dir) = self.file.parent().filter(|_| disk.exists(&self.file).unwrap_or(true)) else {
+        let Some(dir) = self.file.parent().filter(|_| disk.exists(&self.file).unwrap_or(true))
+        else {
             return false;
         };
         !verify_dir(&disk, dir, &mut |_| {}).is_ok_and(|report| report.problems.is_empty())

@@ -97,9 +97,19 @@ impl Stage {
 
     /// Sends a request to whichever node leads, until one acknowledges it.
     pub(super) async fn produce(&self, request: &v1::ProduceRequest) -> Outcome<v1::ProduceAck> {
+        self.produce_at(&self.arena.ids(), request).await
+    }
+
+    /// The same, with a leader among these nodes.
+    pub(super) async fn produce_at(
+        &self,
+        ids: &[u64],
+        request: &v1::ProduceRequest,
+    ) -> Outcome<v1::ProduceAck> {
         eventually("the request is acknowledged", async || {
             let mut refusals = Vec::new();
-            for node in self.arena.cluster.nodes.iter().filter(|node| node.is_started()) {
+            let nodes = self.arena.cluster.nodes.iter();
+            for node in nodes.filter(|node| node.is_started() && ids.contains(&node.id)) {
                 match node.wire().send(request.clone()).await {
                     Ok(Ok(ack)) => return Ok(ack),
                     Ok(Err(refusal)) => refusals.push(refusal.message),

@@ -78,8 +78,7 @@ impl Director {
         self.world.tally.borrow_mut().count(FaultKind::BitFlip, was_leader);
         let (name, file) = (&node.name, path.display());
         self.world.note(format_args!("bit {bit} of byte {position} of {file} of {name} flips"));
-        *self.world.flipped.borrow_mut() =
-            Some(Flipped { disk: node.disk.clone(), file: path });
+        *self.world.flipped.borrow_mut() = Some(Flipped { disk: node.disk.clone(), file: path });
         self.flipped = Some((Rc::clone(&node), node.boots()));
     }
 
