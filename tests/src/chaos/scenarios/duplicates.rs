@@ -83,11 +83,14 @@ pub(super) async fn at_a_deposed_leader(stage: &mut Stage) -> Outcome {
         return Err(format!("a leader acknowledged alone: {ack:?}").into());
     }
     let again = v1::ProduceRequest { timeout_ms: PATIENT_MS, ..request.clone() };
-    let again =
-        tokio::spawn(async move { wire.send(again).await.map_err(|error| error.to_string()) });
-    while stage.produce_at(&others, &plain("other")).await?.base_offset < before + 2 {}
-    stage.arena.links.open_all();
-    if let Ok(ack) = again.await?? {
+    let replaced = async {
+        while stage.produce_at(&others, &plain("other")).await?.base_offset < before + 2 {}
+        stage.arena.links.open_all();
+        Outcome::Ok(())
+    };
+    let (told, replaced) = tokio::join!(wire.send(again), replaced);
+    replaced?;
+    if let Ok(ack) = told? {
         is_known_at(stage, &request, ack.base_offset).await?;
     }
     stage.produce(&request).await?;

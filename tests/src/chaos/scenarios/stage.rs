@@ -9,7 +9,9 @@ use duramen_proto::v1;
 use duramen_proto::v1::fetch_response::Data;
 use tokio::time::Instant;
 
-use crate::chaos::{Arena, ArenaOptions, Counts, Disks, Load, LoadOptions, Recorder, audit};
+use crate::chaos::{
+    Arena, ArenaOptions, Counts, Disks, Load, LoadOptions, Network, Recorder, audit,
+};
 use crate::processes::{Outcome, eventually};
 
 /// The topic under load.
@@ -36,7 +38,12 @@ pub(super) struct Stage {
 impl Stage {
     /// Three nodes, under load.
     pub(super) async fn set(program: &Path, turns: usize) -> Outcome<Self> {
-        let options = ArenaOptions { program: program.to_owned(), nodes: 3, disks: Disks::Plain };
+        let options = ArenaOptions {
+            program: program.to_owned(),
+            nodes: 3,
+            disks: Disks::Plain,
+            network: Network::Proxies,
+        };
         let arena = Arena::start(&options).await?;
         let options = LoadOptions::default();
         let client =
