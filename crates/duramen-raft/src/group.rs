@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::limits;
 use crate::machine::Machine;
 use crate::metrics;
-use crate::network::Members;
+use crate::network::{Acknowledged, Loss, Members};
 use crate::replica::{Progress, Replica};
 use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig, term_of};
 
@@ -90,6 +90,7 @@ pub struct Group {
     pub(crate) replica: Arc<Replica>,
     raft: RaftHandle,
     members: Members,
+    acknowledged: Arc<Acknowledged>,
     clock: GroupClock,
     /// Set by the host when the disk has no room for entries that carry records.
     disk_full: Arc<AtomicBool>,
@@ -122,6 +123,7 @@ impl Group {
         replica: Arc<Replica>,
         raft: RaftHandle,
         members: Members,
+        acknowledged: Arc<Acknowledged>,
         disk_full: Arc<AtomicBool>,
     ) -> Self {
         let clock = GroupClock {
@@ -131,7 +133,7 @@ impl Group {
             beat_ms: AtomicU64::new(0),
         };
         let maintenance = std::sync::Mutex::new(None);
-        let group = Self { replica, raft, members, clock, disk_full, maintenance };
+        let group = Self { replica, raft, members, acknowledged, clock, disk_full, maintenance };
         group.draw_patience();
         group
     }
@@ -193,6 +195,13 @@ impl Group {
     #[must_use]
     pub fn damage(&self) -> Option<String> {
         self.replica.damage()
+    }
+
+    /// The replicas that this one, while it led, found without entries that they had acknowledged
+    /// to it. They count no more, and are to be replaced.
+    #[must_use]
+    pub fn losses(&self) -> Vec<Loss> {
+        self.acknowledged.losses()
     }
 
     /// Changes of leader and term, for tasks that wait for them.
