@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::metrics;
 use crate::network::{Acknowledged, Loss, Members};
 use crate::replica::{Progress, Replica};
-use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig, term_of};
+use crate::types::{Applied, GroupId, LogId, Proposal, ProposalKind, TypeConfig, Vote, term_of};
 
 pub(crate) type RaftHandle = Raft<TypeConfig, Machine>;
 
@@ -190,8 +190,8 @@ impl Group {
         self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
-    /// What Raft itself could not read of the log, if anything: it stopped then, and would stop
-    /// again.
+    /// What Raft itself could not read of the log or what its leader misses in it, if anything: it
+    /// stopped then, and must not go on.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
         self.replica.damage()
@@ -202,6 +202,28 @@ impl Group {
     #[must_use]
     pub fn losses(&self) -> Vec<Loss> {
         self.acknowledged.losses()
+    }
+
+    /// Whom it follows or voted for last.
+    pub(crate) fn vote(&self) -> Vote {
+        self.raft.server_metrics().borrow_watched().vote
+    }
+
+    /// Its leader says that this replica acknowledged an entry that it does not have: from now on it
+    /// takes no part. Says whether it is so; it is not if another leads or the entry is here.
+    pub(crate) async fn give_up(&self, leader: &Vote, missing: LogId) -> bool {
+        if self.vote() != *leader || self.replica.has(&missing) {
+            return false;
+        }
+        let (index, term) = (missing.index, term_of(&missing));
+        self.replica.note_damage(&format_args!(
+            "its leader of term {term} says that it acknowledged log index {index}, which it does \
+             not have: its disk may not keep what it syncs"
+        ));
+        if self.raft.shutdown().await.is_err() {
+            tracing::warn!(group = %self.id(), "the group's task had failed before it was stopped");
+        }
+        true
     }
 
     /// Changes of leader and term, for tasks that wait for them.

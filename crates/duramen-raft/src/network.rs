@@ -20,6 +20,6 @@ pub(crate) use client::{GroupNetworkFactory, Members};
 pub(crate) use links::Links;
 pub use links::LocalNode;
 #[cfg(feature = "fuzz")]
-pub(crate) use receiver::append_request;
+pub(crate) use receiver::{append_request, lost_call};
 pub use service::PeerHandler;
 pub(crate) use service::PeerServer;

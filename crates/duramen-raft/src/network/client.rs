@@ -21,7 +21,7 @@ use super::append_stream::pipelined;
 use super::link::{Link, LinkError};
 use super::links::Links;
 use crate::limits;
-use crate::types::{GroupId, RaftNodeId, Snapshot, TypeConfig, Vote};
+use crate::types::{GroupId, LogId, RaftNodeId, Snapshot, TypeConfig, Vote};
 use crate::wire;
 
 /// Which node holds which replica of a group.
@@ -198,10 +198,30 @@ impl GroupNetwork {
         match wire::append_result_from_wire(Some(result)) {
             Ok(wire::AppendAnswer::Raft(response)) => {
                 let believed = self.acknowledged.answered(&asked, &response);
+                if matches!(
+                    (&believed, &response),
+                    (Err(Distrust::Lost(_)), AppendEntriesResponse::Conflict)
+                ) {
+                    self.tell_lost(&request.vote, asked.prev).await;
+                }
                 believed.map(|()| response).map_err(|distrust| distrusted(&distrust))
             }
             Ok(wire::AppendAnswer::Refused(reason)) => Err(unreachable(&reason)),
             Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        }
+    }
+}
+
+impl GroupNetwork {
+    /// Tells the replica that it does not have what it acknowledged: it cannot know. Told again with
+    /// every heartbeat while it goes on.
+    async fn tell_lost(&self, vote: &Vote, missing: Option<LogId>) {
+        let lost = pb::LostCall {
+            vote: Some(wire::vote_to_wire(vote)),
+            missing: missing.map(wire::log_id_to_wire),
+        };
+        if let Err(error) = self.call(pb::raft_call::Call::Lost(lost)).await {
+            tracing::debug!(replica = %self.target.to, %error, "the replica was told of its loss");
         }
     }
 }

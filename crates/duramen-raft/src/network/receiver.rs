@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 use crate::group::Group;
 use crate::host::Groups;
 use crate::limits;
-use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
+use crate::types::{LogId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::wire::{self, WireError};
 
 type Parked = Pin<Box<dyn Future<Output = Frame> + Send>>;
@@ -176,6 +176,12 @@ async fn answer(
             Ok(Reply::Vote(wire::vote_reply_to_wire(&response)))
         }
         Call::Transfer(call) => transfer(group, call).await.map(Reply::Transfer),
+        Call::Lost(call) => {
+            let (leader, missing) = lost_call(call).map_err(text)?;
+            let is_so = group.give_up(&leader, missing).await;
+            let answer = if is_so { "the replica takes no part any more" } else { "it is not so" };
+            Ok(Reply::Refused(answer.to_owned()))
+        }
         Call::Snapshot(call) => {
             let vote = wire::vote_from_wire(call.vote).map_err(text)?;
             let membership = call.membership.ok_or("the membership is missing")?;
@@ -191,6 +197,12 @@ async fn answer(
             }))
         }
     }
+}
+
+/// Whose word it is, and which entry the replica is said to have lost.
+pub(crate) fn lost_call(call: pb::LostCall) -> Result<(Vote, LogId), WireError> {
+    let missing = call.missing.ok_or(WireError::Missing { part: "lost log id" })?;
+    Ok((wire::vote_from_wire(call.vote)?, wire::log_id_from_wire(missing)?))
 }
 
 async fn transfer(group: &Group, call: pb::TransferCall) -> Result<pb::TransferReply, String> {

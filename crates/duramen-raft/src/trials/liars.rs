@@ -9,25 +9,37 @@ use duramen_types::ReplicaId;
 use super::cluster::{Cluster, PARTITION};
 use super::node::replica;
 use crate::GroupId;
+use crate::types::{LogId, Vote};
 
-/// Lets the disk of a follower lie while records are written, and cuts its power: what it
+/// Writes entries of a group through its leader; all are acknowledged.
+fn write(cluster: &mut Cluster, id: GroupId, count: u64) {
+    if id == PARTITION {
+        return cluster.write(count);
+    }
+    let leader = cluster.leader(id);
+    let (_, pending) = cluster.start_writing(leader, id, count);
+    assert!(cluster.wait(pending).iter().all(Result::is_ok));
+}
+
+/// Lets the disk of a follower lie while entries are written, and cuts its power: what it
 /// acknowledged meanwhile is lost. Answers the leader and the follower.
-fn lie(cluster: &mut Cluster) -> (u64, u64) {
-    cluster.write(30);
-    cluster.settle(PARTITION, &[1, 2, 3]);
-    let leader = cluster.leader(PARTITION);
-    let liar = cluster.followers(PARTITION)[0];
+fn lie(cluster: &mut Cluster, id: GroupId) -> (u64, u64) {
+    write(cluster, id, 30);
+    cluster.settle(id, &[1, 2, 3]);
+    let leader = cluster.leader(id);
+    let liar = cluster.followers(id)[0];
     let disk = cluster.node(liar).disk.clone();
     disk.inject(Fault::new(DiskCall::Sync).path_contains(".log").times(u64::MAX).ignored());
     // Few, so that no segment is sealed meanwhile: half a sealed one would be found damaged.
-    cluster.write(5);
-    cluster.settle(PARTITION, &[1, 2, 3]);
-    let told = cluster.group(liar, PARTITION).log_tip().0;
+    write(cluster, id, 5);
+    cluster.settle(id, &[1, 2, 3]);
+    let told = cluster.group(liar, id).log_tip().0;
     cluster.crash(liar, Some(CrashMode::KeepNone));
     disk.clear_faults();
     cluster.start(liar);
-    assert!(cluster.group(liar, PARTITION).log_tip().0 < told, "it lost something");
+    assert!(cluster.group(liar, id).log_tip().0 < told, "it lost something");
     cluster.liars.insert(replica(liar, 1));
+    cluster.until("the loss is noticed", |cluster| lost(cluster, leader, id) == [replica(liar, 1)]);
     (leader, liar)
 }
 
@@ -38,11 +50,8 @@ fn lost(cluster: &Cluster, node: u64, id: GroupId) -> Vec<ReplicaId> {
 #[test]
 fn a_follower_that_lost_what_it_acknowledged_is_found_out_and_can_be_replaced() {
     let mut cluster = Cluster::of_three(91);
-    let (leader, liar) = lie(&mut cluster);
+    let (leader, liar) = lie(&mut cluster, PARTITION);
     let term = cluster.group(leader, PARTITION).status().term;
-    cluster.until("the loss is noticed", |cluster| {
-        lost(cluster, leader, PARTITION) == [replica(liar, 1)]
-    });
     let loss = cluster.group(leader, PARTITION).losses()[0];
     assert!(loss.term == term && loss.missing <= loss.acknowledged, "{loss:?}");
     cluster.write(10);
@@ -63,10 +72,35 @@ fn a_follower_that_lost_what_it_acknowledged_is_found_out_and_can_be_replaced() 
 }
 
 #[test]
+fn who_is_told_of_its_loss_stops_and_says_why() {
+    for (seed, id) in [(94, PARTITION), (95, GroupId::Metadata)] {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.form(id, &[1, 2, 3]);
+        let (leader, liar) = lie(&mut cluster, id);
+        cluster.until("it stopped", |cluster| cluster.group(liar, id).status().stopped);
+        let damage = cluster.group(liar, id).damage().expect("it says why");
+        assert!(damage.contains("acknowledged log index"), "{damage}");
+        // Nobody can stop a replica that has everything, nor can one that leads no more.
+        let sound = (1..=3).find(|node| *node != leader && *node != liar).unwrap();
+        let tip = cluster.group(sound, id).log_tip().0;
+        let leading = cluster.group(leader, id).vote();
+        let earlier = Vote { committed: false, ..leading };
+        for (vote, index) in [(leading, tip.get()), (leading, 1), (earlier, tip.get() + 1)] {
+            let missing = LogId::new_term_index(leading.leader_id.term, index);
+            let gave_up = cluster.call(sound, move |host| async move {
+                host.group(id).unwrap().give_up(&vote, missing).await
+            });
+            assert!(!gave_up, "{vote} {missing}");
+        }
+        write(&mut cluster, id, 5);
+        cluster.settle(id, &[leader, sound]);
+    }
+}
+
+#[test]
 fn who_lost_what_it_acknowledged_makes_no_majority() {
     let mut cluster = Cluster::of_three(92);
-    let (leader, liar) = lie(&mut cluster);
-    cluster.until("the loss is noticed", |cluster| !lost(cluster, leader, PARTITION).is_empty());
+    let (leader, liar) = lie(&mut cluster, PARTITION);
     let sound = (1..=3).find(|node| *node != leader && *node != liar).unwrap();
     cluster.cut(sound, &[leader, liar]);
     let (first, pending) = cluster.start_writing(leader, PARTITION, 5);
