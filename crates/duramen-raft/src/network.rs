@@ -19,6 +19,8 @@ pub use acknowledged::Loss;
 pub(crate) use client::{GroupNetworkFactory, Members};
 pub(crate) use links::Links;
 pub use links::LocalNode;
+#[cfg(test)]
+pub(crate) use receiver::answer;
 #[cfg(feature = "fuzz")]
 pub(crate) use receiver::{append_request, lost_call};
 pub use service::PeerHandler;

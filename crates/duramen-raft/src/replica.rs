@@ -26,6 +26,7 @@ use crate::machine::StateMachine;
 use crate::snapshot::SnapshotFile;
 use crate::tracker::{Checkpoint, Tracker};
 use crate::types::{GroupId, LogId, StoredMembership, log_id, term_of};
+use crate::wire::WireError;
 
 /// Bytes read at a time when the log is scanned to rebuild the tracker.
 const SCAN_BYTES: u64 = 4 << 20;
@@ -217,6 +218,19 @@ impl Replica {
             return Ok(stored);
         }
         SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other)
+    }
+
+    /// Whether a snapshot that a peer sent can be installed: one that cannot stops the group when
+    /// openraft has it installed. Changes nothing.
+    pub(crate) fn check_snapshot(&self, data: &[u8], last: Option<LogId>) -> Result<(), WireError> {
+        let readable = SnapshotFile::decode(data).is_some_and(|snapshot| {
+            let is_state = match &self.machine {
+                Some(machine) => lock(machine).check(&snapshot.state).is_ok(),
+                None => Tracker::decode(&snapshot.state).is_ok(),
+            };
+            is_state && snapshot.last_log_id == last
+        });
+        readable.then_some(()).ok_or(WireError::Invalid { part: "snapshot" })
     }
 
     pub(crate) fn lock_tracker<R>(&self, work: impl FnOnce(&mut Tracker) -> R) -> R {

@@ -154,7 +154,8 @@ async fn call_group(groups: Arc<Groups>, call: pb::RaftCall) -> Frame {
     Frame::Reply(pb::RaftReply { id: call.id, reply: Some(reply) })
 }
 
-async fn answer(
+/// What a replica answers to a call, or why it refuses it.
+pub(crate) async fn answer(
     group: &Group,
     call: Option<pb::raft_call::Call>,
 ) -> Result<pb::raft_reply::Reply, String> {
@@ -186,6 +187,7 @@ async fn answer(
             let vote = wire::vote_from_wire(call.vote).map_err(text)?;
             let membership = call.membership.ok_or("the membership is missing")?;
             let last = call.last_log_id.map(wire::log_id_from_wire).transpose().map_err(text)?;
+            group.replica.check_snapshot(&call.data, last).map_err(text)?;
             let meta = SnapshotMeta {
                 last_log_id: last,
                 last_membership: wire::membership_from_wire(membership).map_err(text)?,
