@@ -3,8 +3,11 @@
 
 pub mod campaign;
 pub mod chaos;
+pub mod corrupt;
+pub mod crashpoints;
 pub mod faultfs;
 pub mod fuzzing;
+pub mod guard;
 pub mod mutants;
 pub mod powercut;
 pub mod processes;

@@ -19,8 +19,10 @@ const fn campaign(name: &'static str, binary: &'static str) -> Campaign {
     Campaign { name, binary, before: &[], features: "" }
 }
 
-const ALL: [Campaign; 5] = [
+const ALL: [Campaign; 7] = [
     Campaign { before: &["sweep"], ..campaign("sim", "duramen-sim") },
+    campaign("crashpoints", "duramen-crashpoints"),
+    campaign("corrupt", "duramen-corrupt"),
     campaign("chaos", "duramen-chaos"),
     campaign("powercut", "duramen-powercut"),
     Campaign { features: "planted", ..campaign("mutants", "duramen-mutants") },

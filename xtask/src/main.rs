@@ -20,11 +20,13 @@ usage: cargo xtask COMMAND
 
 long test programs, built in release; each has --help, --json, and prints its figures last:
 
-  sim       whole clusters in one thread under a seed, with faults
-  chaos     clusters of real processes: kill, pause, cut, fill
-  powercut  real processes on a disk that forgets what was not synced
-  mutants   bugs planted on purpose, each of which must be found
-  fuzz      every decoder of bytes from disk or network";
+  sim          whole clusters in one thread under a seed, with faults
+  crashpoints  power cuts and failing calls at every point of everything durable
+  corrupt      damage in every region of every kind of file
+  chaos        clusters of real processes: kill, pause, cut, fill
+  powercut     real processes on a disk that forgets what was not synced
+  mutants      bugs planted on purpose, each of which must be found
+  fuzz         every decoder of bytes from disk or network";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -72,7 +72,7 @@ pub enum IdentityError {
 
 /// A member of the metadata group as it was founded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Founder {
+pub struct Founder {
     /// The node.
     pub node: u64,
     /// Its incarnation.
@@ -84,7 +84,7 @@ pub(crate) struct Founder {
 /// How far the node is on its way into a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
-pub(crate) enum Phase {
+pub enum Phase {
     /// It belongs to no cluster.
     Empty,
     /// It is the first seed and founds one; or it agreed to be a founder.
@@ -112,9 +112,18 @@ pub(crate) enum Phase {
     },
 }
 
+/// The file: an identity and its checksum.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    identity: Identity,
+    /// CRC-32 of the identity's compact JSON.
+    checksum: u32,
+}
+
 /// Who this node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub struct Identity {
     format: u32,
     node: u64,
     incarnation: u64,
@@ -133,7 +142,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`]; the node must not start.
-    pub(crate) fn open(
+    pub fn open(
         disk: &dyn Disk,
         random: &dyn Random,
         dir: &Path,
@@ -159,13 +168,15 @@ impl Identity {
             identity.save(disk, dir)?;
             return Ok(identity);
         }
+        // It may have been renamed by a process that ended before that was durable.
+        disk.sync_dir(dir).map_err(io("sync", dir))?;
         let file = disk.open(&path, OpenMode::Read).map_err(io("open", &path))?;
         let len = file.len().map_err(io("read", &path))?.min(1 << 20);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         let read = file.read_at(&mut bytes, 0).map_err(io("read", &path))?;
         bytes.truncate(read);
-        let identity: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| IdentityError::Damaged { path, source })?;
+        let identity =
+            Self::decode(&bytes).map_err(|source| IdentityError::Damaged { path, source })?;
         if identity.node() != node {
             let (found, dir) = (identity.node(), dir.to_owned());
             return Err(IdentityError::OtherNode { dir, found, expected: node });
@@ -173,27 +184,43 @@ impl Identity {
         Ok(identity)
     }
 
+    fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        use serde::de::Error as _;
+        let Stored { identity, checksum } = serde_json::from_slice(bytes)?;
+        if identity.format != FORMAT {
+            return Err(serde_json::Error::custom("the format is of a later version"));
+        }
+        if identity.checksum()? != checksum {
+            return Err(serde_json::Error::custom("the checksum does not match"));
+        }
+        Ok(identity)
+    }
+
+    fn checksum(&self) -> Result<u32, serde_json::Error> {
+        Ok(crc32fast::hash(&serde_json::to_vec(self)?))
+    }
+
     /// The node's number.
     #[must_use]
-    pub(crate) const fn node(&self) -> NodeId {
+    pub const fn node(&self) -> NodeId {
         NodeId::new(self.node)
     }
 
     /// The life of its directory.
     #[must_use]
-    pub(crate) const fn incarnation(&self) -> ReplicaId {
+    pub const fn incarnation(&self) -> ReplicaId {
         ReplicaId::new(self.incarnation)
     }
 
     /// How far it is.
     #[must_use]
-    pub(crate) const fn phase(&self) -> &Phase {
+    pub const fn phase(&self) -> &Phase {
         &self.phase
     }
 
     /// The cluster it belongs to, is founding or joins.
     #[must_use]
-    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+    pub fn cluster(&self) -> Option<ClusterId> {
         match &self.phase {
             Phase::Empty => None,
             Phase::Forming { cluster, .. }
@@ -204,7 +231,7 @@ impl Identity {
 
     /// Members it knows of.
     #[must_use]
-    pub(crate) fn founders(&self) -> &[Founder] {
+    pub fn founders(&self) -> &[Founder] {
         match &self.phase {
             Phase::Empty => &[],
             Phase::Forming { founders, .. }
@@ -217,7 +244,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError::Io`]; the phase is unchanged then.
-    pub(crate) fn enter(
+    pub fn enter(
         &mut self,
         disk: &dyn Disk,
         dir: &Path,
@@ -267,7 +294,8 @@ impl Identity {
                 disk.remove_file(&temporary)?;
             }
             let file = disk.open(&temporary, OpenMode::CreateNew)?;
-            file.write_at(&serde_json::to_vec_pretty(self)?, 0)?;
+            let stored = Stored { identity: self.clone(), checksum: self.checksum()? };
+            file.write_at(&serde_json::to_vec_pretty(&stored)?, 0)?;
             file.sync_data()?;
             disk.rename(&temporary, &dir.join(NAME))?;
             disk.sync_dir(dir)
@@ -357,6 +385,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("metadata")).unwrap();
         assert!(matches!(open(dir.path(), 1, 1), Err(IdentityError::Lost { .. })));
+    }
+
+    #[test]
+    fn no_damaged_byte_makes_another_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), 1, 1).unwrap();
+        let path = dir.path().join(NAME);
+        let sound = std::fs::read(&path).unwrap();
+        for bit in 0..sound.len() * 8 {
+            let mut bytes = sound.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            // White space may differ without harm.
+            if let Ok(found) = open(dir.path(), 1, 1) {
+                assert_eq!(found, first, "bit {bit}");
+            }
+        }
     }
 
     #[test]

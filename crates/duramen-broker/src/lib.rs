@@ -29,7 +29,7 @@ pub use broker::{Broker, NodeError, StartOptions};
 pub use cluster::{ClusterDescription, NodeDescription};
 pub use error::{BrokerError, ErrorKind};
 pub use fetch::{FetchLimits, Fetched, ListedOffset, PartitionName, Position, Reader};
-pub use identity::IdentityError;
+pub use identity::{Founder, Identity, IdentityError, Phase};
 pub use moves::{MoveRequest, ReplacementDescription, ReplacementState};
 pub use partition::Produced;
 pub use produce::{ProducePayload, ProduceRequest, Queued};

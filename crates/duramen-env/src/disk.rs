@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub use faulty::{DiskFaults, FaultyDisk};
 pub use real::RealDisk;
-pub use sim::{Corruption, CrashMode, DiskCall, Fault, SimDisk};
+pub use sim::{Corruption, CrashMode, DiskCall, DiskImage, Fault, SimDisk};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,16 @@
 /// A bug that breaks a promise, each at one place of the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Planted {
+    /// A log's sync returns without having synced.
+    SkipFsync,
+    /// A sync that failed is tried again, and believed.
+    RetryFailedSync,
+    /// Recovery cuts the log at the first frame with a bad checksum, wherever it is.
+    TruncateOnBadChecksum,
+    /// Frames of another replica are appended whether they continue the log or not.
+    SkipChainCheck,
+    /// The log start is moved to the end of the log, wherever it was to go.
+    TrimAboveCommit,
     /// An entry counts as durable as soon as it is written.
     AcknowledgeBeforeSync,
     /// Fetches return entries that are not committed.
@@ -24,7 +34,12 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
+        Self::SkipFsync,
+        Self::RetryFailedSync,
+        Self::TruncateOnBadChecksum,
+        Self::SkipChainCheck,
+        Self::TrimAboveCommit,
         Self::AcknowledgeBeforeSync,
         Self::ServeAboveHighWatermark,
         Self::ForgetProducers,
@@ -38,6 +53,11 @@ impl Planted {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::SkipFsync => "skip-fsync",
+            Self::RetryFailedSync => "retry-failed-sync",
+            Self::TruncateOnBadChecksum => "truncate-on-bad-checksum",
+            Self::SkipChainCheck => "skip-chain-check",
+            Self::TrimAboveCommit => "trim-above-commit",
             Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
             Self::ServeAboveHighWatermark => "serve-above-high-watermark",
             Self::ForgetProducers => "forget-producers",

@@ -21,7 +21,7 @@ use duramen_types::{LogIndex, Offset, Term};
 use crate::boundary::Boundary;
 use crate::error::LogError;
 use crate::meta::MetaFile;
-use crate::options::LogOptions;
+use crate::options::{LogIdentity, LogOptions};
 use crate::report::DamagedRange;
 use crate::segment::{Segment, SegmentFile, SegmentInfo};
 use crate::start::LogStart;
@@ -40,6 +40,7 @@ pub struct Log {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     dir: PathBuf,
+    identity: LogIdentity,
     /// One sync, truncate, trim, reset or close at a time.
     syncing: Mutex<()>,
     writer: Mutex<append::Writer>,
@@ -117,6 +118,12 @@ impl Log {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whose log it is.
+    #[must_use]
+    pub fn identity(&self) -> LogIdentity {
+        self.identity
     }
 
     /// One past the last index.

@@ -84,12 +84,14 @@ impl MetaFile {
         &self.record
     }
 
-    /// Writes the ends without syncing them.
+    /// Writes the ends without syncing them. The durable end never goes back by a hint: where the
+    /// log has lost its end, it is what says so.
     pub(crate) fn hint(
         &mut self,
         durable_end: LogIndex,
         committed_end: LogIndex,
     ) -> io::Result<()> {
+        let durable_end = durable_end.max(self.record.durable_end);
         let mut record = MetaRecord { durable_end, committed_end, clean: false, ..self.record };
         if record == self.record {
             return Ok(());
@@ -112,11 +114,13 @@ impl MetaFile {
         Ok(())
     }
 
-    /// The slot that must not be overwritten; syncs once after opening to be sure of it.
+    /// The slot that must not be overwritten. Once after opening it is written again and synced to
+    /// be sure of it: it may come from the page cache of a process whose sync failed.
     fn stable_slot(&mut self) -> io::Result<usize> {
         if let Some(slot) = self.stable {
             return Ok(slot);
         }
+        self.file.write_at(&encode(&self.record), slot_position(self.latest))?;
         self.file.sync_data()?;
         self.stable = Some(self.latest);
         Ok(self.latest)

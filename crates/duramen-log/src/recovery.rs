@@ -12,25 +12,30 @@
 //! Sound frames behind a bad one prove nothing but D: unsynced pages reach the disk in any order.
 //! Sealed segments with a sound index file were synced before it was written and are not scanned.
 
+mod piece;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use duramen_env::{Disk, DiskFile};
+use duramen_env::Disk;
+use duramen_env::planted::{Planted, is_planted};
 use duramen_types::LogIndex;
 
 use crate::boundary::Boundary;
-use crate::error::{FrameFault, OpenError};
-use crate::format::index::IndexHead;
+use crate::error::OpenError;
 use crate::format::meta::MetaRecord;
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
-use crate::limits::SCAN_CHUNK_BYTES;
+use crate::limits::HEADER_CHUNK_BYTES;
 use crate::options::LogOptions;
 use crate::report::{DamagedRange, Recovery, TornTail};
-use crate::scan::{BadSpot, ScanFrom, ScanOutcome, ScanRequest, scan};
-use crate::segment::{Segment, SegmentFile, SegmentId, Summary, log_name, parse_name};
+use crate::scan::{BadSpot, ScanFrom, ScanRequest, scan};
+use crate::segment::{Segment, SegmentFile, Summary, log_name, parse_name};
+use crate::sparse::{Target, seek};
 use crate::start::LogStart;
+use crate::window::Window;
+use piece::{Piece, missing, note_gap, read_head, rewrite, summary_of};
 
 /// What recovery hands to the log.
 #[derive(Debug)]
@@ -48,28 +53,6 @@ pub(crate) struct Recover<'a> {
     pub(crate) start: &'a LogStart,
     pub(crate) meta: &'a MetaRecord,
     pub(crate) options: &'a LogOptions,
-}
-
-/// One segment file while it is being judged.
-struct Piece {
-    first_index: LogIndex,
-    file: Arc<SegmentFile>,
-    id: Option<SegmentId>,
-    summary: Summary,
-    bad_spots: Vec<BadSpot>,
-    head_fault: bool,
-    nonzero_end: u64,
-    /// A later segment exists, or the index says so.
-    sealed: bool,
-    /// Everything is as a sound index says; nothing was scanned.
-    trusted: bool,
-    damaged: bool,
-}
-
-impl Piece {
-    fn bytes_end(&self) -> u64 {
-        self.nonzero_end.max(self.summary.bytes)
-    }
 }
 
 /// All segment files of the directory.
@@ -104,6 +87,7 @@ impl Recover<'_> {
             // All of it lies below the log start, which was durable before anything was trimmed.
             return self.drop_all(&pieces);
         }
+        self.check_start(&pieces)?;
         let mut verdict = self.judge(&mut pieces, durable_end, first_found);
         if due < durable_end && verdict.cut.is_none() && verdict.end_lost.is_none() {
             verdict.damaged.push(DamagedRange { first: due, last: durable_end.saturating_sub(1) });
@@ -118,6 +102,32 @@ impl Recover<'_> {
             self.make_durable(&pieces, durable_end).map_err(OpenError::io("sync the log"))?;
         }
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
+    }
+
+    /// A log start within a segment must be what the frame before it leads to: the file may be
+    /// another log's. Where that frame is damaged nothing is known, and the start is believed.
+    fn check_start(&self, pieces: &[Piece]) -> Result<(), OpenError> {
+        let start = self.start.boundary();
+        let Some(last) = start.index.prev() else { return Ok(()) };
+        let holds =
+            |piece: &&Piece| piece.summary.base.index <= last && last < piece.summary.end.index;
+        let Some(piece) = pieces.iter().find(holds) else { return Ok(()) };
+        let (target, bytes) = (Target::Index(last), piece.summary.bytes);
+        let known =
+            seek(&piece.summary.sparse, target).map_or_else(|| piece.file.seek(target, bytes), Ok);
+        let mut position = known.map_err(OpenError::io("read a segment"))?;
+        let file = piece.file.file().map_err(OpenError::io("read a segment"))?;
+        let mut window = Window::of_file(file, bytes, HEADER_CHUNK_BYTES);
+        while let Ok((_, header)) = window.head(position) {
+            if header.index == last && Boundary::after(&header) != start {
+                return Err(OpenError::StartLost);
+            }
+            if header.index >= last {
+                break;
+            }
+            position += header.frame_bytes();
+        }
+        Ok(())
     }
 
     /// Removes what a crash left lying about and answers the segments' first indexes and lengths.
@@ -235,7 +245,7 @@ impl Recover<'_> {
         first_found: Option<LogIndex>,
     ) -> Verdict {
         let mut verdict = Verdict { start: self.start.first_index, ..Verdict::default() };
-        let mut bytes_behind: u64 = pieces.iter().map(Piece::bytes_end).sum();
+        let mut bytes_behind: u64 = pieces.iter().map(Piece::frame_bytes).sum();
         if let Some(found) = first_found.filter(|found| *found > self.start.first_index) {
             let spot = missing(self.start.first_index, found, 0);
             if spot.index >= durable_end && bytes_behind <= self.options.inflight_bytes_max {
@@ -245,16 +255,17 @@ impl Recover<'_> {
             verdict.damage(&spot, durable_end);
         }
         for (at, piece) in pieces.iter_mut().enumerate() {
-            bytes_behind -= piece.bytes_end();
+            bytes_behind -= piece.frame_bytes();
             for spot in &piece.bad_spots {
                 if spot.next.is_some_and(|next| next <= self.start.first_index) {
                     continue;
                 }
-                let beyond = bytes_behind + piece.nonzero_end.saturating_sub(spot.position);
-                if !spot.unreadable
+                let first_frame = spot.position.max(SEGMENT_HEAD_BYTES as u64);
+                let beyond = bytes_behind + piece.nonzero_end.saturating_sub(first_frame);
+                let is_torn = !spot.unreadable
                     && spot.index >= durable_end
-                    && beyond <= self.options.inflight_bytes_max
-                {
+                    && beyond <= self.options.inflight_bytes_max;
+                if is_torn || is_planted(Planted::TruncateOnBadChecksum) {
                     verdict.cut = Some((at, *spot));
                     return verdict;
                 }
@@ -306,12 +317,8 @@ impl Recover<'_> {
 
     /// Cuts a segment at a bad spot, durably, and makes it the active one.
     fn shorten(&self, piece: &mut Piece, spot: &BadSpot) -> io::Result<()> {
-        if piece.trusted || spot.position >= piece.summary.bytes {
-            // What follows this segment is missing, but it ends well itself.
-            if !piece.trusted {
-                piece.sealed = false;
-                piece.file.file()?.set_len(piece.summary.bytes)?;
-            }
+        // What follows a trusted segment is missing, but it ends well itself.
+        if piece.trusted {
             return Ok(());
         }
         let handle = piece.file.file()?;
@@ -327,26 +334,24 @@ impl Recover<'_> {
             &mut |_, _, _| {},
         );
         piece.summary = outcome.summary;
+        piece.bad_spots.retain(|before| before.position < spot.position);
         piece.sealed = false;
         handle.set_len(spot.position)?;
         handle.sync_data()
     }
 
-    /// Syncs what was scanned: it may have been read from the page cache of a process that ended.
-    /// What is not known to be durable is written once more, as it is: if the sync of that process
-    /// failed, the kernel counts its pages as clean and another sync would not write them.
+    /// Makes durable what was scanned: it may have been read from the page cache of a killed
+    /// process. What nobody says was synced is written again first, for if a sync of that process
+    /// failed, the kernel took its pages for clean, and a sync alone would lie.
     fn make_durable(&self, pieces: &[Piece], durable_end: LogIndex) -> io::Result<()> {
         for piece in pieces.iter().filter(|piece| !piece.trusted) {
             let handle = piece.file.file()?;
-            // A damaged one may not be readable, and is not used.
-            if piece.summary.end.index > durable_end && !piece.damaged {
-                let known = piece.summary.sparse.iter().rfind(|entry| entry.index <= durable_end);
-                let from = known.map_or(0, |entry| entry.position);
-                rewrite(handle.as_ref(), from..piece.summary.bytes)?;
-            }
             if let (true, false, Some(id)) = (piece.head_fault, piece.damaged, piece.id) {
                 let base = piece.summary.base;
                 handle.write_at(&segment::encode(&SegmentHead { id, base }), 0)?;
+            }
+            if let Some(from) = piece.unproven(durable_end) {
+                rewrite(handle.as_ref(), from..piece.summary.bytes)?;
             }
             handle.sync_data()?;
         }
@@ -383,43 +388,6 @@ impl Recover<'_> {
     }
 }
 
-impl Piece {
-    fn trusted(first_index: LogIndex, file: Arc<SegmentFile>, index: &IndexHead) -> Self {
-        Self {
-            first_index,
-            file,
-            id: Some(index.id),
-            summary: summary_of(index),
-            bad_spots: Vec::new(),
-            head_fault: false,
-            nonzero_end: 0,
-            sealed: true,
-            trusted: true,
-            damaged: false,
-        }
-    }
-
-    fn scanned(
-        first_index: LogIndex,
-        file: Arc<SegmentFile>,
-        outcome: ScanOutcome,
-        sealed: bool,
-    ) -> Self {
-        Self {
-            first_index,
-            file,
-            id: outcome.id,
-            summary: outcome.summary,
-            bad_spots: outcome.bad_spots,
-            head_fault: outcome.head_fault.is_some(),
-            nonzero_end: outcome.nonzero_end,
-            sealed,
-            trusted: false,
-            damaged: false,
-        }
-    }
-}
-
 impl Verdict {
     fn damage(&mut self, spot: &BadSpot, durable_end: LogIndex) {
         let last = match spot.next {
@@ -439,60 +407,4 @@ impl Verdict {
     fn into_report(self) -> Recovery {
         Recovery { damaged: self.damaged, end_lost: self.end_lost, ..Recovery::default() }
     }
-}
-
-/// Notes, in the piece before, that frames between two pieces are missing.
-fn note_gap(pieces: &mut [Piece], due: LogIndex, found: LogIndex) {
-    if found <= due {
-        return;
-    }
-    let open = pieces
-        .iter_mut()
-        .rev()
-        .find_map(|piece| piece.bad_spots.last_mut().filter(|spot| spot.next.is_none()));
-    if let Some(spot) = open {
-        spot.next = Some(found);
-    } else if let Some(piece) = pieces.last_mut() {
-        piece.bad_spots.push(missing(due, found, piece.summary.bytes));
-    }
-}
-
-fn missing(index: LogIndex, next: LogIndex, position: u64) -> BadSpot {
-    let fault = FrameFault::Missing;
-    BadSpot { index, next: Some(next), position, fault, unreadable: false }
-}
-
-fn summary_of(index: &IndexHead) -> Summary {
-    Summary {
-        base: index.base,
-        end: index.end,
-        bytes: index.bytes,
-        first_append_time: index.first_append_time,
-        max_timestamp: index.max_timestamp,
-        terms: index.terms.clone(),
-        sparse: Vec::new(),
-    }
-}
-
-/// Writes a range of a file with what it holds.
-fn rewrite(file: &dyn DiskFile, range: std::ops::Range<u64>) -> io::Result<()> {
-    let mut chunk = vec![0; SCAN_CHUNK_BYTES];
-    let mut position = range.start;
-    while position < range.end {
-        let left = usize::try_from(range.end - position).unwrap_or(usize::MAX);
-        let wanted = left.min(chunk.len());
-        let read = file.read_at(&mut chunk[..wanted], position)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        file.write_at(&chunk[..read], position)?;
-        position += u64::try_from(read).map_err(io::Error::other)?;
-    }
-    Ok(())
-}
-
-fn read_head(file: &dyn DiskFile) -> Option<SegmentHead> {
-    let mut bytes = [0; SEGMENT_HEAD_BYTES];
-    let read = file.read_at(&mut bytes, 0).ok()?;
-    segment::decode(bytes.get(..read)?).ok()
 }

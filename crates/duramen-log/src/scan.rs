@@ -13,7 +13,7 @@ use crate::error::FrameFault;
 use crate::format::frame::{FRAME_ALIGN, FRAME_MAGIC};
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::FrameHeader;
-use crate::limits::SCAN_CHUNK_BYTES;
+use crate::limits::{FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES};
 use crate::segment::{SegmentId, Spacing, Summary};
 use crate::window::Window;
 
@@ -72,6 +72,8 @@ pub(crate) struct ScanOutcome {
     pub(crate) bad_spots: Vec<BadSpot>,
     /// The highest durable end that a frame of the current generation claims.
     pub(crate) durable_end: LogIndex,
+    /// One past the highest index of a sound frame of the current generation.
+    pub(crate) current_end: LogIndex,
     /// One past the last byte that is not zero; only known if there is a bad spot.
     pub(crate) nonzero_end: u64,
 }
@@ -91,6 +93,7 @@ pub(crate) fn scan(request: ScanRequest, visit: &mut Visit<'_>) -> ScanOutcome {
         generation_before: 0,
         spacing: Spacing { bytes: request.spacing_bytes, landmark: false },
         adopt,
+        foreign: None,
         base_known: !adopt,
         position: summary.bytes,
         outcome: ScanOutcome {
@@ -99,6 +102,7 @@ pub(crate) fn scan(request: ScanRequest, visit: &mut Visit<'_>) -> ScanOutcome {
             head_fault: head.err(),
             bad_spots: Vec::new(),
             durable_end: LogIndex::ZERO,
+            current_end: LogIndex::ZERO,
             nonzero_end: 0,
         },
     };
@@ -128,6 +132,8 @@ struct Scanner {
     spacing: Spacing,
     /// The next frame is taken as it is: what it should follow is damaged.
     adopt: bool,
+    /// Where a run of sound frames leads that do not continue the log.
+    foreign: Option<Boundary>,
     /// The log before the segment is known.
     base_known: bool,
     position: u64,
@@ -161,14 +167,23 @@ impl Scanner {
     /// payload is bad.
     fn step(&mut self, visit: &mut Visit<'_>) -> Result<(), (FrameFault, Option<FrameHeader>)> {
         let header = self.header_at(self.position).map_err(|fault| (fault, None))?;
+        if !self.adopt
+            && let Err(fault) = self.outcome.summary.end.follow(&header)
+        {
+            // Sound, and of another history: so is what follows it.
+            self.foreign = Some(Boundary::after(&header));
+            return Err((fault, None));
+        }
+        let payload = self.window.payload(self.position, &header);
+        if payload == Err(FrameFault::Short) {
+            // A frame that ends beyond the file is not there: nothing follows it.
+            return Err((FrameFault::Short, None));
+        }
         if self.adopt {
             self.adopt(&header);
-        } else {
-            self.outcome.summary.end.follow(&header).map_err(|fault| (fault, None))?;
         }
-        match self.window.payload(self.position, &header) {
+        match payload {
             Ok(payload) => visit(&header, self.position, &payload),
-            Err(FrameFault::Short) => return Err((FrameFault::Short, None)),
             Err(fault) => return Err((fault, Some(header))),
         }
         self.take(&header);
@@ -212,6 +227,8 @@ impl Scanner {
         self.generation_before = found;
         if found == self.generation {
             self.outcome.durable_end = self.outcome.durable_end.max(envelope.durable_end);
+            let next = header.index.saturating_add(1);
+            self.outcome.current_end = self.outcome.current_end.max(next);
         }
         Ok(header)
     }
@@ -241,7 +258,9 @@ impl Scanner {
             }
             return false;
         }
-        let next = self.find_header(position, end, index);
+        // What failed although it was taken as it is fails again.
+        let from = if self.adopt { position + FRAME_ALIGN } else { position };
+        let next = self.find_header(from, end, index);
         let until = next.map_or(self.window.limit(), |(at, _)| at);
         let next_index = next.map(|(_, header)| header.index);
         self.note(BadSpot { index, next: next_index, position, fault, unreadable: false }, until);
@@ -263,13 +282,23 @@ impl Scanner {
         }
     }
 
-    /// The first sound header in a range that is for an index after `index`.
+    /// Whether a frame continues the run of another history; the run then goes on.
+    fn is_foreign(&mut self, header: &FrameHeader) -> bool {
+        let next = self.foreign.and_then(|end| end.follow(header).ok());
+        self.foreign = next.or(self.foreign);
+        next.is_some()
+    }
+
+    /// The first sound header in a range that is for an index after `index`, and whose frame lies
+    /// within the file.
     fn find_header(&mut self, from: u64, to: u64, index: LogIndex) -> Option<(u64, FrameHeader)> {
         let mut at = from;
         while at < to {
             let is_magic = self.window.view(at, FRAME_MAGIC.len()) == Ok(&FRAME_MAGIC);
             if is_magic
                 && let Ok(header) = self.header_at(at)
+                && !self.is_foreign(&header)
+                && payload_end(at, &header) <= self.window.limit()
                 && (header.index > index || self.adopt)
                 && self.end_index.is_none_or(|end| header.index < end)
             {
@@ -279,4 +308,10 @@ impl Scanner {
         }
         None
     }
+}
+
+/// Where the payload of a frame ends; zeros may follow.
+fn payload_end(position: u64, header: &FrameHeader) -> u64 {
+    let len = FRAME_OVERHEAD_BYTES as u64 + u64::from(header.payload_len);
+    position.saturating_add(len)
 }

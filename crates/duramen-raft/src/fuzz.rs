@@ -8,13 +8,14 @@ use std::path::Path;
 use bytes::Bytes;
 use duramen_env::fuzz::{Decoder, MemoryLimit, Verdict, round_trip};
 use duramen_env::{Disk, OpenMode, SimDisk};
+use duramen_log::LogIdentity;
 use duramen_types::{
-    LogIndex, Offset, PartitionId, ProducerEpoch, ProducerId, ReplicaId, Sequence, Timestamp,
-    TopicId, TopicPartition,
+    ClusterId, LogIndex, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, ReplicaId,
+    Sequence, Timestamp, TopicId, TopicPartition,
 };
 use openraft::vote::leader_id_std::LeaderId;
 
-use crate::hard_state::format::Record;
+use crate::hard_state::format::{Head, Owner, Record};
 use crate::hard_state::{recover, scan};
 use crate::producers::{BatchId, Check};
 use crate::snapshot::SnapshotFile;
@@ -27,8 +28,8 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "raft-vote",
         run: |bytes| round_trip(bytes, Record::decode, Record::encode),
-        seeds: || votes().chunks_exact(64).map(<[u8]>::to_vec).collect(),
-        seal: Some(seal_votes),
+        seeds: || records().chunks_exact(64).map(<[u8]>::to_vec).collect(),
+        seal: Some(seal_records),
         memory: MemoryLimit::FIELDS,
     },
     Decoder {
@@ -41,10 +42,11 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "raft-checkpoint-file",
         run: |bytes| {
-            let decode = |bytes: &[u8]| checkpoint::decode(bytes).map(<[u8]>::to_vec);
-            round_trip(bytes, decode, |payload| checkpoint::encode(payload).unwrap_or_default())
+            let decode = |bytes: &[u8]| checkpoint::decode(bytes, OWNER).map(<[u8]>::to_vec);
+            let encode = |payload: &Vec<u8>| checkpoint::encode(payload, OWNER);
+            round_trip(bytes, decode, |payload| encode(payload).unwrap_or_default())
         },
-        seeds: || checkpoint::encode(b"payload").into_iter().collect(),
+        seeds: || checkpoint::encode(b"payload", OWNER).into_iter().collect(),
         seal: Some(seal_checkpoint),
         memory: MemoryLimit::FIELDS,
     },
@@ -96,6 +98,9 @@ pub const DECODERS: &[Decoder] = &[
         memory: MemoryLimit::MESSAGES,
     },
 ];
+
+const OWNER: LogIdentity =
+    LogIdentity { cluster: ClusterId::from_bytes([0xcd; 16]), replica: ReplicaId::new(9) };
 
 fn vote(term: u64) -> Vote {
     Vote { leader_id: LeaderId { term, voted_for: 0x0102 }, committed: term.is_multiple_of(2) }
@@ -154,6 +159,12 @@ fn snapshot_file() -> SnapshotFile {
 
 /// A vote file as it grows.
 fn votes() -> Vec<u8> {
+    let owner = Owner { cluster: OWNER.cluster, node: NodeId::new(9) };
+    let slot = |durable| Head { owner, durable }.encode().to_vec();
+    [slot(2), slot(1), records()].concat()
+}
+
+fn records() -> Vec<u8> {
     let record = |group, vote, durable| Record { group, replica: ReplicaId::new(9), vote, durable };
     let records = [
         record(GroupId::Metadata, Some(vote(1)), 0),
@@ -164,6 +175,15 @@ fn votes() -> Vec<u8> {
 }
 
 fn seal_votes(bytes: &mut [u8]) {
+    let Some((head, records)) = bytes.split_first_chunk_mut::<1024>() else { return };
+    for slot in head.chunks_exact_mut(512) {
+        let crc = crc32fast::hash(&slot[..508]);
+        slot[508..].copy_from_slice(&crc.to_le_bytes());
+    }
+    seal_records(records);
+}
+
+fn seal_records(bytes: &mut [u8]) {
     for record in bytes.chunks_exact_mut(64) {
         // What was never written stays so.
         if record.iter().any(|byte| *byte != 0) {
@@ -185,12 +205,15 @@ fn vote_file(bytes: &[u8]) -> Verdict {
     let Ok(file) = file.and_then(|file| file.write_at(bytes, 0).map(|()| file)) else {
         return Verdict::Broken("the simulated disk refused a file");
     };
-    let Ok(slots) = scan(&*file) else { return Verdict::Broken("a file cannot be read") };
-    match recover(&slots) {
+    let Ok((heads, slots)) = scan(&*file) else { return Verdict::Broken("a file cannot be read") };
+    let Some(durable) = heads.iter().flatten().map(|head| head.durable).max() else {
+        return Verdict::Refused;
+    };
+    match recover(&slots, durable) {
         Err(_) => Verdict::Refused,
         Ok((live, written)) => {
             let records = || slots.iter().filter_map(|slot| slot.record());
-            if records().any(|record| record.durable > written) {
+            if durable > written || records().any(|record| record.durable > written) {
                 Verdict::Broken("a durable vote is forgotten")
             } else if live.len() as u64 > written {
                 Verdict::Broken("more votes than records")

@@ -279,6 +279,22 @@ impl Group {
         self.propose(proposal, term).await?.outcome().await.map(|_| ())
     }
 
+    /// Writes the state machine's snapshot soon, without waiting until enough entries came.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`].
+    pub async fn trigger_snapshot(&self) -> Result<(), ProposeError> {
+        self.raft.trigger().snapshot().await.map_err(|_| ProposeError::Stopped)
+    }
+
+    /// Drops entries up to an index soon, as far as a snapshot holds them.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`].
+    pub async fn trigger_purge(&self, last: LogIndex) -> Result<(), ProposeError> {
+        self.raft.trigger().purge_log(last.get()).await.map_err(|_| ProposeError::Stopped)
+    }
+
     /// Notes that a leader was heard of: the group stays patient.
     pub(crate) fn heard_from_leader(&self) {
         self.clock.heard_ms.store(self.clock.now_ms(), Ordering::Relaxed);

@@ -6,23 +6,28 @@
 //!
 //! Recovery: a record never straddles a sector of 512 bytes, which a disk writes whole or not at
 //! all. So a record that is not all zeros and does not check is damage, and one that is zeros at a
-//! place that a valid record says was durable is a loss: either way a vote is lost, and the node
-//! must not start under its old identity. Zeros beyond that place were never acknowledged; what
-//! follows them is cut. What this cannot see (a last record that is gone) the logs can: none has an
-//! entry of a later term than its replica's vote.
+//! place that the head or a valid record says was durable is a loss: either way a vote is lost, and
+//! the node must not start under its old identity. Zeros beyond that place were never acknowledged;
+//! what follows them is cut. What this cannot see (a last record that is gone with the head that
+//! counted it) the logs can: none has an entry of a later term than its replica's vote. A file
+//! without a sound head is lost as a whole: it comes into being by rename, with a durable head.
 
 pub(crate) mod format;
+mod vote_store;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Disk, DiskFile, OpenMode, Tasks};
-use duramen_types::ReplicaId;
+use duramen_types::{ClusterId, NodeId, ReplicaId};
 use tokio::sync::{Semaphore, oneshot};
 
-use self::format::{RECORD_BYTES, Record, Slot, Votes};
+pub(crate) use self::format::Owner;
+use self::format::{HEAD_BYTES, Head, RECORD_BYTES, Record, SLOT_BYTES, Slot, Votes};
+pub use self::vote_store::{SavedVote, VoteStore};
 use crate::group_commit::GroupCommit;
 use crate::types::{GroupId, Vote};
 
@@ -62,6 +67,19 @@ pub enum HardStateError {
         /// The file.
         path: PathBuf,
     },
+    /// The file is another node's.
+    #[error(
+        "the votes in {path} are those of node {node} of cluster {cluster}, not this node's: put \
+         its own file back, or move its data directory away and let it join anew"
+    )]
+    OtherOwner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        node: NodeId,
+        /// The cluster of that node.
+        cluster: ClusterId,
+    },
     /// The disk answered with an error.
     #[error("could not {action} {path}")]
     Io {
@@ -86,12 +104,16 @@ pub(crate) struct HardState {
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    owner: Owner,
+    compact_records_min: u64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     file: Arc<dyn DiskFile>,
+    /// The slot of the head that is written next.
+    next_slot: u64,
     /// records durable ≤ records written ≤ allocated / record size
     durable: u64,
     written: u64,
@@ -100,12 +122,32 @@ struct State {
     poisoned: bool,
 }
 
+/// How a vote file is opened.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    owner: Owner,
+    /// Then there must be a file.
+    has_replicas: bool,
+    compact_records_min: u64,
+}
+
 impl HardState {
     /// Opens the file in a directory, or creates it if there cannot have been one.
     pub(crate) fn open(
         disk: &Arc<dyn Disk>,
         dir: &Path,
+        owner: Owner,
         has_replicas: bool,
+        tasks: Tasks,
+    ) -> Result<Self, HardStateError> {
+        let settings = Settings { owner, has_replicas, compact_records_min: COMPACT_RECORDS_MIN };
+        Self::open_with(disk, dir, settings, tasks)
+    }
+
+    fn open_with(
+        disk: &Arc<dyn Disk>,
+        dir: &Path,
+        settings: Settings,
         tasks: Tasks,
     ) -> Result<Self, HardStateError> {
         let path = dir.join(FILE);
@@ -113,30 +155,54 @@ impl HardState {
             let path = path.clone();
             move |source| HardStateError::Io { action, path, source }
         };
-        if has_replicas && !disk.exists(&path).map_err(fail("look for"))? {
-            return Err(HardStateError::Missing { path });
+        let Settings { owner, has_replicas, compact_records_min } = settings;
+        if !disk.exists(&path).map_err(fail("look for"))? {
+            if has_replicas {
+                return Err(HardStateError::Missing { path });
+            }
+            drop(replace(disk.as_ref(), dir, owner, &Votes::new()).map_err(fail("create"))?);
         }
-        let file = disk.open(&path, OpenMode::OpenOrCreate).map_err(fail("open"))?;
+        let file = disk.open(&path, OpenMode::Write).map_err(fail("open"))?;
+        // Its name may come from a process that was killed, or failed, before it was durable.
         disk.sync_dir(dir).map_err(fail("sync the directory of"))?;
-        let slots = scan(&*file).map_err(fail("read"))?;
-        let (live, written) = match recover(&slots) {
+        let (heads, slots) = scan(&*file).map_err(fail("read"))?;
+        let sound = || heads.iter().flatten();
+        if let Some(head) = sound().find(|head| head.owner != owner) {
+            let Owner { cluster, node } = head.owner;
+            return Err(HardStateError::OtherOwner { path, node, cluster });
+        }
+        let Some(durable) = sound().map(|head| head.durable).max() else {
+            return Err(HardStateError::LostVote { path, record: 0, durable: 0 });
+        };
+        let (live, written) = match recover(&slots, durable) {
             Ok(recovered) => recovered,
             Err((record, durable)) => {
                 return Err(HardStateError::LostVote { path, record, durable });
             }
         };
-        if file.len().map_err(fail("measure"))? > written * RECORD_BYTES {
+        let end = HEAD_BYTES + written * RECORD_BYTES;
+        if file.len().map_err(fail("measure"))? > end {
             // Records behind a hole were never acknowledged: they must not come back.
-            file.set_len(written * RECORD_BYTES).map_err(fail("cut"))?;
+            file.set_len(end).map_err(fail("cut"))?;
         }
-        // What was read may not have been durable yet. If a sync of it failed, the kernel counts it
-        // as written and another sync would do nothing: it is written once more.
-        rewrite_tail(&*file, &slots, written).map_err(fail("write"))?;
+        // What was read may not have been durable yet. It is written again first: if a sync failed
+        // in the process before, the kernel took the pages for clean, and a sync alone would lie.
+        rewrite(&*file, HEAD_BYTES + durable * RECORD_BYTES..end).map_err(fail("rewrite"))?;
         file.sync_data().map_err(fail("sync"))?;
-        let allocated = written * RECORD_BYTES;
-        let state = State { file, durable: written, written, allocated, live, poisoned: false };
-        let shared = Shared { disk: Arc::clone(disk), dir: dir.into(), state: Mutex::new(state) };
-        let shared = Arc::new(shared);
+        // The slot that is worse goes first.
+        let next_slot = u64::from(heads[1].is_none_or(|head| head.durable < durable));
+        let mut state = State {
+            file,
+            next_slot,
+            durable,
+            written,
+            allocated: written * RECORD_BYTES,
+            live,
+            poisoned: false,
+        };
+        state.mark_durable(written, owner).map_err(fail("write the head of"))?;
+        let (disk, dir, state) = (Arc::clone(disk), dir.into(), Mutex::new(state));
+        let shared = Arc::new(Shared { disk, dir, owner, compact_records_min, state });
         let syncing = Arc::clone(&shared);
         let permits = Arc::new(Semaphore::new(1));
         let commit = GroupCommit::new("hard-state-sync", tasks, permits, move || syncing.sync());
@@ -197,12 +263,14 @@ impl Shared {
     fn write(&self, group: GroupId, replica: ReplicaId, vote: Option<Vote>) -> io::Result<()> {
         let mut state = self.lock();
         state.check()?;
-        if state.written >= COMPACT_RECORDS_MIN && state.written > 2 * state.live.len() as u64 {
+        if state.written >= self.compact_records_min && state.written > 2 * state.live.len() as u64
+        {
             self.compact(&mut state)?;
         }
         let record = Record { group, replica, vote, durable: state.durable };
+        state.append(&record)?;
         record.apply(&mut state.live);
-        state.append(&record)
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -215,14 +283,13 @@ impl Shared {
         let mut state = self.lock();
         match outcome {
             // A compaction in between made all durable and counts from anew.
-            Ok(()) if Arc::ptr_eq(&file, &state.file) => state.durable = state.durable.max(written),
-            Ok(()) => {}
+            Ok(()) if Arc::ptr_eq(&file, &state.file) => state.mark_durable(written, self.owner),
+            Ok(()) => Ok(()),
             Err(error) => {
                 state.poisoned = true;
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(())
     }
 
     /// Writes the live votes to a new file and puts it in the old one's place.
@@ -235,22 +302,9 @@ impl Shared {
     }
 
     fn write_compacted(&self, state: &mut State) -> io::Result<()> {
-        let temporary = self.dir.join(TEMPORARY);
-        if self.disk.exists(&temporary)? {
-            self.disk.remove_file(&temporary)?;
-        }
-        let file = self.disk.open(&temporary, OpenMode::CreateNew)?;
         let count = state.live.len() as u64;
-        let mut bytes = Vec::new();
-        for ((group, replica), vote) in &state.live {
-            let (group, replica, vote) = (*group, *replica, Some(*vote));
-            bytes.extend(Record { group, replica, vote, durable: count }.encode());
-        }
-        file.write_at(&bytes, 0)?;
-        file.sync_data()?;
-        self.disk.rename(&temporary, &self.dir.join(FILE))?;
-        self.disk.sync_dir(&self.dir)?;
-        state.file = file;
+        state.file = replace(self.disk.as_ref(), &self.dir, self.owner, &state.live)?;
+        state.next_slot = 0;
         state.durable = count;
         state.written = count;
         state.allocated = count * RECORD_BYTES;
@@ -269,23 +323,67 @@ impl State {
     fn append(&mut self, record: &Record) -> io::Result<()> {
         let position = self.written * RECORD_BYTES;
         if position + RECORD_BYTES > self.allocated {
-            self.file.allocate(position, EXTENT_BYTES)?;
+            self.file.allocate(HEAD_BYTES + position, EXTENT_BYTES)?;
             self.allocated = position + EXTENT_BYTES;
         }
-        if let Err(error) = self.file.write_at(&record.encode(), position) {
+        if let Err(error) = self.file.write_at(&record.encode(), HEAD_BYTES + position) {
             self.poisoned = true;
+            // The next start would take half a record for a lost vote. This may fail as well.
+            let cleared = self.file.write_at(&[0; 64], HEAD_BYTES + position);
+            drop(cleared.and_then(|()| self.file.sync_data()));
             return Err(error);
         }
         self.written += 1;
         Ok(())
     }
+
+    /// Notes how many records are durable, and tells a later recovery; that itself is not synced.
+    fn mark_durable(&mut self, durable: u64, owner: Owner) -> io::Result<()> {
+        if durable <= self.durable {
+            return Ok(());
+        }
+        let head = Head { owner, durable };
+        if let Err(error) = self.file.write_at(&head.encode(), self.next_slot * SLOT_BYTES) {
+            self.poisoned = true;
+            return Err(error);
+        }
+        self.durable = durable;
+        self.next_slot = 1 - self.next_slot;
+        Ok(())
+    }
+}
+
+/// Writes live votes to a new file and puts it in the old one's place, durably.
+fn replace(
+    disk: &dyn Disk,
+    dir: &Path,
+    owner: Owner,
+    live: &Votes,
+) -> io::Result<Arc<dyn DiskFile>> {
+    let temporary = dir.join(TEMPORARY);
+    if disk.exists(&temporary)? {
+        disk.remove_file(&temporary)?;
+    }
+    let file = disk.open(&temporary, OpenMode::CreateNew)?;
+    let durable = live.len() as u64;
+    let head = Head { owner, durable }.encode();
+    let mut bytes = [head, head].concat();
+    for ((group, replica), vote) in live {
+        let (group, replica, vote) = (*group, *replica, Some(*vote));
+        bytes.extend(Record { group, replica, vote, durable }.encode());
+    }
+    file.write_at(&bytes, 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &dir.join(FILE))?;
+    disk.sync_dir(dir)?;
+    Ok(file)
 }
 
 /// The live votes and how many records hold them; or the first lost record and how many records
 /// were durable for sure.
-pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
+pub(crate) fn recover(slots: &[Slot], durable: u64) -> Result<(Votes, u64), (u64, u64)> {
     let records = || slots.iter().filter_map(Slot::record);
-    let durable = records().map(|record| record.durable).max().unwrap_or(0);
+    let durable = records().map(|record| record.durable).fold(durable, u64::max);
     let mut live = Votes::new();
     let mut written = 0;
     for slot in slots {
@@ -302,25 +400,28 @@ pub(crate) fn recover(slots: &[Slot]) -> Result<(Votes, u64), (u64, u64)> {
     Ok((live, written))
 }
 
-/// Writes the records that are not known to be durable as they are.
-fn rewrite_tail(file: &dyn DiskFile, slots: &[Slot], written: u64) -> io::Result<()> {
-    let durable = slots.iter().filter_map(Slot::record).map(|record| record.durable).max();
-    let from = durable.unwrap_or(0).min(written) * RECORD_BYTES;
-    let len = usize::try_from(written * RECORD_BYTES - from).map_err(io::Error::other)?;
-    let mut tail = vec![0; len];
-    let read = file.read_at(&mut tail, from)?;
-    file.write_at(tail.get(..read).unwrap_or_default(), from)
+/// Writes bytes again that are there already.
+fn rewrite(file: &dyn DiskFile, range: Range<u64>) -> io::Result<()> {
+    let len = range.end.saturating_sub(range.start);
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    let read = file.read_at(&mut bytes, range.start)?;
+    bytes.truncate(read);
+    file.write_at(&bytes, range.start)
 }
 
-/// Reads the whole file, record by record.
-pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<Vec<Slot>> {
+/// Reads the whole file: the head's slots and the places for records.
+pub(crate) fn scan(file: &dyn DiskFile) -> io::Result<([Option<Head>; 2], Vec<Slot>)> {
     let len = file.len()?;
     let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
-    let record_bytes = usize::try_from(RECORD_BYTES).map_err(io::Error::other)?;
-    bytes.resize(read.div_ceil(record_bytes) * record_bytes, 0);
-    Ok(bytes.chunks_exact(record_bytes).map(Slot::read).collect())
+    let size = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
+    let (slot_bytes, record_bytes) = (size(SLOT_BYTES)?, size(RECORD_BYTES)?);
+    let first = Head::decode(&bytes);
+    let second = bytes.get(slot_bytes..).and_then(Head::decode);
+    let mut records = bytes.split_off(bytes.len().min(2 * slot_bytes));
+    records.resize(records.len().div_ceil(record_bytes) * record_bytes, 0);
+    Ok(([first, second], records.chunks_exact(record_bytes).map(Slot::read).collect()))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use self::files::{PARTITIONS, has_replicas};
 use crate::fail_stop::FailStop;
 use crate::group::Group;
 use crate::group_commit::GroupCommit;
-use crate::hard_state::HardState;
+use crate::hard_state::{HardState, Owner};
 use crate::machine::{Machine, StateMachine};
 use crate::network::{GroupNetworkFactory, Links, PeerHandler, PeerServer};
 use crate::replica::{Replica, ReplicaParts};
@@ -125,7 +125,9 @@ impl RaftHost {
         prepared.map_err(|source| HostError::Prepare { path: partitions, source })?;
         let has_replicas = has_replicas(env, dir)
             .map_err(|source| HostError::Prepare { path: dir.to_owned(), source })?;
-        let hard_state = HardState::open(&env.disk, dir, has_replicas, env.tasks.clone())?;
+        let owner = Owner { cluster: local.cluster, node: local.node };
+        let tasks = env.tasks.clone();
+        let hard_state = HardState::open(&env.disk, dir, owner, has_replicas, tasks)?;
         let groups = Arc::new(Groups::default());
         let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
         Ok(Arc::new(Self {

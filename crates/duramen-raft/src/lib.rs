@@ -39,7 +39,7 @@ mod wire;
 
 pub use fail_stop::FailStop;
 pub use group::{Group, GroupStatus, ProposeError, Proposed};
-pub use hard_state::HardStateError;
+pub use hard_state::{HardStateError, SavedVote, VoteStore};
 pub use host::{GroupOpenError, GroupSpec, HostError, RaftHost};
 pub use machine::{RestoreError, StateMachine};
 pub use membership::{ChangeError, GroupMembers, ReplicaLag, TransferError};

@@ -203,7 +203,7 @@ fn install(replica: &Replica, snapshot: &SnapshotFile) -> io::Result<()> {
         let last = snapshot.end_index().prev().unwrap_or_default();
         lock(machine).advanced(MetadataIndex::new(last.get()));
     }
-    snapshot.save(&*replica.env.disk, &replica.dir)?;
+    snapshot.save(&*replica.env.disk, &replica.dir, replica.log.identity())?;
     let first = snapshot.end_index();
     if replica.log.end_index() < first {
         return store::reset(replica, snapshot);
@@ -238,7 +238,7 @@ impl SnapshotBuilder {
                 SnapshotFile::of_log_start(&start).map_err(io::Error::other)?
             }
         };
-        snapshot.save(&*replica.env.disk, &replica.dir)?;
+        snapshot.save(&*replica.env.disk, &replica.dir, replica.log.identity())?;
         Ok(snapshot)
     }
 }

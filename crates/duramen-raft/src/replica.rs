@@ -169,7 +169,7 @@ impl Replica {
     /// The newest checkpoint of this log's own history that lies below an index.
     fn best_checkpoint(&self, below: LogIndex) -> io::Result<Option<Checkpoint>> {
         let start = self.log.start();
-        for checkpoint in checkpoint::load(&*self.env.disk, &self.dir)? {
+        for checkpoint in checkpoint::load(&*self.env.disk, &self.dir, self.log.identity())? {
             let index = checkpoint.index();
             if index >= below || index < start.first_index {
                 continue;
@@ -211,13 +211,36 @@ impl Replica {
     /// The current snapshot: the stored one, or for partitions the log's own start. Reads the
     /// disk.
     pub(crate) fn snapshot(&self) -> io::Result<Option<SnapshotFile>> {
-        let stored = SnapshotFile::load(&*self.env.disk, &self.dir)?;
+        let stored = SnapshotFile::load(&*self.env.disk, &self.dir, self.log.identity())?;
         let start = self.log.start();
         let stored_end = stored.as_ref().map_or(LogIndex::ZERO, SnapshotFile::end_index);
-        if self.machine.is_some() || stored_end >= start.first_index {
-            return Ok(stored);
+        if self.machine.is_none() && stored_end < start.first_index {
+            return SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other);
         }
-        SnapshotFile::of_log_start(&start).map(Some).map_err(io::Error::other)
+        if stored_end < start.first_index {
+            return Err(lost("the snapshot that the log goes on from is missing"));
+        }
+        if let Some(snapshot) = &stored {
+            self.check_history(snapshot, &start)?;
+        }
+        Ok(stored)
+    }
+
+    /// A snapshot must be of this log's own history, as far as the log can tell: the file may be
+    /// another replica's.
+    fn check_history(&self, snapshot: &SnapshotFile, start: &LogStart) -> io::Result<()> {
+        let end = snapshot.end_index();
+        let chain = match end.prev() {
+            _ if end == start.first_index => start.prev_chain,
+            Some(last) if end <= self.log.end_index() => {
+                self.log.header_at(last).map_err(io::Error::other)?.chain
+            }
+            _ => return Ok(()),
+        };
+        if chain == snapshot.chain {
+            return Ok(());
+        }
+        Err(lost("the snapshot is of another history than the log"))
     }
 
     /// Whether a snapshot that a peer sent can be installed: one that cannot stops the group when
@@ -271,7 +294,9 @@ impl Replica {
     /// Writes the newest checkpoint that may be written. Writes the disk.
     pub(crate) fn save_checkpoint(&self) -> io::Result<()> {
         match self.ready_checkpoint() {
-            Some(checkpoint) => checkpoint::save(&*self.env.disk, &self.dir, &checkpoint),
+            Some(checkpoint) => {
+                checkpoint::save(&*self.env.disk, &self.dir, self.log.identity(), &checkpoint)
+            }
             None => Ok(()),
         }
     }
@@ -376,4 +401,9 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The log id before a log start, if there is one.
 pub(crate) fn before(start: &LogStart) -> Option<LogId> {
     Some(log_id(start.prev_term?, start.first_index.prev()?))
+}
+
+/// The error of a file without which the replica is lost.
+fn lost(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use duramen_env::Disk;
-use duramen_log::LogStart;
+use duramen_log::{LogIdentity, LogStart};
 use duramen_proto::internal as pb;
 use duramen_types::{LogIndex, Offset, Timestamp};
 use prost::Message as _;
@@ -76,13 +76,17 @@ impl SnapshotFile {
     }
 
     /// Stores it durably, in the place of an earlier one.
-    pub(crate) fn save(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-        checkpoint::write(disk, dir, NAME, &self.encode())
+    pub(crate) fn save(&self, disk: &dyn Disk, dir: &Path, owner: LogIdentity) -> io::Result<()> {
+        checkpoint::write(disk, dir, owner, NAME, &self.encode())
     }
 
     /// Reads the stored one, if there is one.
-    pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Self>> {
-        let Some(bytes) = checkpoint::read(disk, &dir.join(NAME))? else { return Ok(None) };
+    pub(crate) fn load(
+        disk: &dyn Disk,
+        dir: &Path,
+        owner: LogIdentity,
+    ) -> io::Result<Option<Self>> {
+        let Some(bytes) = checkpoint::read(disk, &dir.join(NAME), owner)? else { return Ok(None) };
         let snapshot = Self::decode(&bytes);
         snapshot.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }

@@ -393,7 +393,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 /// Moves the log's start to after an entry.
-fn purge(replica: &Replica, id: LogId) -> io::Result<()> {
+fn purge(replica: &Replica, mut id: LogId) -> io::Result<()> {
+    if is_planted(Planted::TrimAboveCommit)
+        && let Some((term, last)) = replica.log.last()
+    {
+        id = log_id(term, last);
+    }
     let first = LogIndex::new(id.index + 1);
     if replica.log.start().first_index >= first {
         return Ok(());

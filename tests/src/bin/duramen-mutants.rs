@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match run(&size) {
         Ok((figures, findings)) => finish(&figures, &findings, arguments.json),
         Err(error) => {
-            progress(format_args!("could not start the simulation beside this program: {error}"));
+            progress(format_args!("could not start a detector beside this program: {error}"));
             ExitCode::FAILURE
         }
     }

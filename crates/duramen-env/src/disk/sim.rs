@@ -17,16 +17,20 @@ mod machine;
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use fault::{Corruption, CrashMode, DiskCall, Fault};
+pub use machine::DiskImage;
 
 use super::{DirLock, Disk, DiskFile, Entry, OpenMode};
 use content::SECTOR_BYTES;
+use draw::Draw;
 use handle::{SimFile, SimLock};
 use machine::{Details, Machine, Verdict};
+use tree::ROOT;
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -39,7 +43,41 @@ impl SimDisk {
     /// An empty disk of unlimited capacity; the seed decides what crashes keep.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { machine: Arc::new(Mutex::new(Machine::new(seed))) }
+        Self::of(Machine::new(seed))
+    }
+
+    fn of(machine: Machine) -> Self {
+        Self { machine: Arc::new(Mutex::new(machine)) }
+    }
+
+    /// Another disk that is as this one is now, wishes and faults apart: the processes that have
+    /// this one open are dead there. The seed decides what crashes keep.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> Self {
+        let mut machine = self.lock_machine().image();
+        machine.draw = Draw::new(seed);
+        machine.end_process();
+        Self::of(machine)
+    }
+
+    /// Starts or stops taking an image of the disk after each mutating call, so that one run of a
+    /// trace gives all its crash points.
+    pub fn set_images(&self, on: bool) {
+        self.lock_machine().images = on.then(Vec::new);
+    }
+
+    /// The images taken so far, in order; more go to an empty list.
+    #[must_use]
+    pub fn take_images(&self) -> Vec<DiskImage> {
+        self.lock_machine().images.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// All files that no crash takes away, and their bytes.
+    #[must_use]
+    pub fn durable_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        self.lock_machine().tree.durable_files(ROOT, Path::new("/"), &mut files);
+        files
     }
 
     /// Cuts the power. Every call fails until [`SimDisk::reopen`]. Off already: nothing happens.

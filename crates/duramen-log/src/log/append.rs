@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duramen_env::DiskFile;
+use duramen_env::planted::{Planted, is_planted};
 use duramen_types::{LogIndex, Offset, Timestamp};
 
 use super::{Log, State, lock};
@@ -196,7 +197,9 @@ impl Log {
             if crc32fast::hash(&frame.payload) != header.payload_crc {
                 return Err(diverged(FrameFault::PayloadChecksum));
             }
-            end.follow(&header).map_err(diverged)?;
+            if !is_planted(Planted::SkipChainCheck) {
+                end.follow(&header).map_err(diverged)?;
+            }
             Ok(header)
         })
     }

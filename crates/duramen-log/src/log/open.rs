@@ -11,7 +11,7 @@ use duramen_types::LogIndex;
 use super::append::Writer;
 use super::{Log, State, lock};
 use crate::boundary::Boundary;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_full};
 use crate::format::meta::MetaRecord;
 use crate::meta::{self, MetaFile};
 use crate::options::{LogIdentity, LogOptions};
@@ -94,6 +94,16 @@ impl Log {
         let recovered =
             Recover { disk, dir, start: &start, meta: &record, options: &options }.run()?;
         let report = recovered.report.clone();
+        if !report.clean {
+            // What was recovered was synced: damage to it from now on is no torn write.
+            let committed_end = report.committed.map_or(LogIndex::ZERO, LogIndex::next);
+            match meta.hint(recovered.end.index, committed_end) {
+                Err(error) if !is_full(&error) => {
+                    return Err(OpenError::io("write the metadata")(error));
+                }
+                _ => {}
+            }
+        }
         let log = place.log(meta, start, recovered)?;
         log.write_indexes();
         Ok((Arc::new(log), report))
@@ -135,6 +145,7 @@ impl Place<'_> {
             disk: Arc::clone(self.disk),
             random: Arc::clone(self.random),
             dir: self.dir.to_path_buf(),
+            identity: meta.record().identity,
             syncing: Mutex::new(()),
             writer: Mutex::new(writer),
             meta: Mutex::new(meta),
@@ -165,10 +176,36 @@ impl Place<'_> {
     /// A truncate was interrupted after its generation was in force.
     fn finish_truncate(&self, meta: &mut MetaFile, end: LogIndex) -> Result<(), OpenError> {
         let record = *meta.record();
+        if self.is_written_since(end, &record).map_err(OpenError::io("read a segment"))? {
+            let done = meta.store(MetaRecord { cut_end: None, ..record });
+            return done.map_err(OpenError::io("finish a truncate"));
+        }
         self.remove_segments(end)
             .and_then(|()| self.cut_last(end, &record))
             .and_then(|()| meta.store(MetaRecord { cut_end: None, ..record }))
             .map_err(OpenError::io("finish a truncate"))
+    }
+
+    /// Whether frames of the truncate's own generation lie beyond the cut: then it had been carried
+    /// out, and the slot that said so is damaged.
+    fn is_written_since(&self, end: LogIndex, record: &MetaRecord) -> std::io::Result<bool> {
+        let firsts = list_firsts(self.disk.as_ref(), self.dir)?;
+        let from = firsts.partition_point(|first| *first < end).saturating_sub(1);
+        for first in firsts.get(from..).unwrap_or_default() {
+            let file = SegmentFile::new(self.disk, self.dir, *first).file()?;
+            let request = ScanRequest {
+                bytes: file.len()?,
+                file,
+                end_index: None,
+                from: None,
+                generation: record.generation,
+                spacing_bytes: self.options.index_interval_bytes,
+            };
+            if scan(request, &mut |_, _, _| {}).current_end > end {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Unlinks the segments that begin at an index or later, durably, the last one first.
@@ -220,7 +257,8 @@ impl Log {
         let state = lock(&self.state);
         MetaRecord {
             generation: state.generation,
-            durable_end: state.durable_end,
+            // Where the log has lost its end, the record is what says so.
+            durable_end: state.durable_end.max(meta.record().durable_end),
             committed_end: state.committed_end,
             clean: false,
             cut_end: None,

@@ -74,6 +74,25 @@ impl State {
         }
     }
 
+    /// What was found by its time, unless damaged frames before it may be what is looked for.
+    pub(super) fn unless_hidden(
+        &self,
+        found: Option<FrameHeader>,
+        below: LogIndex,
+    ) -> Result<Option<FrameHeader>, LogError> {
+        let end = found.map_or(below.min(self.end.index), |header| header.index);
+        let is_damaged = self.damaged.iter().any(|range| range.first < end);
+        if is_damaged { Err(self.hidden(end)) } else { Ok(found) }
+    }
+
+    /// The error of a frame below an index that damage hides.
+    pub(super) fn hidden(&self, end: LogIndex) -> LogError {
+        let before = self.damaged.iter().map(|range| range.first).filter(|first| *first < end);
+        let index = before.max().unwrap_or(end);
+        let fault = FrameFault::Missing;
+        LogError::Corrupt { index, segment: index, position: 0, fault }
+    }
+
     /// Notes that a synced frame turned out to be damaged; answers whether that is news.
     pub(super) fn note_damage(&mut self, index: LogIndex) -> bool {
         if self.damaged.iter().any(|range| range.contains(index)) {

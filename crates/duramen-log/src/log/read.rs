@@ -209,13 +209,17 @@ impl Log {
                 let at = state.segments.partition_point(|one| one.summary.end.offset <= offset);
                 match state.segments.get(at) {
                     Some(segment) => state.plan(segment, Target::Offset(offset)),
-                    None => return Ok(None),
+                    None => return Err(state.hidden(state.end.index)),
                 }
             };
             let found = self.find(&plan, |header| header.is_data() && header.end_offset() > offset);
             match self.settle(&plan, found)? {
+                Some(Some(header)) if header.base_offset <= offset => return Ok(Some(header)),
                 // Only damage can hide it: the next sound frame does not hold the offset.
-                Some(found) => return Ok(found.filter(|header| header.base_offset <= offset)),
+                Some(found) => {
+                    let end = found.map_or(plan.end(), |header| header.index);
+                    return Err(self.state().hidden(end));
+                }
                 None => continue,
             }
         }
@@ -225,7 +229,8 @@ impl Log {
     /// after `time`.
     ///
     /// # Errors
-    /// As [`Log::read`].
+    /// As [`Log::read`]; [`LogError::Corrupt`] also if it may be one of damaged frames before the
+    /// first that is found.
     pub fn find_timestamp(
         &self,
         time: Timestamp,
@@ -241,14 +246,17 @@ impl Log {
                     Some(segment) if segment.summary.base.index < below => {
                         state.plan(segment, Target::Time(time))
                     }
-                    _ => return Ok(None),
+                    _ => return state.unless_hidden(None, below),
                 }
             };
             let found = self.find(&plan, |header| {
                 header.is_data() && header.index >= from && header.max_timestamp >= time
             });
             match self.settle(&plan, found)? {
-                Some(Some(header)) => return Ok(Some(header).filter(|one| one.index < below)),
+                Some(Some(header)) => {
+                    let found = Some(header).filter(|one| one.index < below);
+                    return self.state().unless_hidden(found, below);
+                }
                 Some(None) => from = plan.end(),
                 None => {}
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duramen_env::{DiskCall, Fault, RealDisk, RealRandom};
+use duramen_env::{Corruption, CrashMode, DiskCall, Fault, RealDisk, RealRandom};
 use duramen_types::{ClusterId, Offset, Term, Timestamp};
 
 use super::{World, all, append, at, data, data_of, identity, internal, start_at};
@@ -480,6 +480,28 @@ fn too_much_in_flight_is_synced_by_the_append() {
     assert!(log.unsynced_bytes() <= 2000);
     let error = log.append(&[data_of(30, 1, 3000)]).unwrap_err();
     assert!(matches!(error, LogError::TooLarge { bytes_max: 2000, .. }));
+}
+
+#[test]
+fn the_heads_of_new_segments_are_not_in_flight() {
+    let mut world = World::new(1);
+    world.options.inflight_bytes_max = 2000;
+    world.options.segment_bytes = 200;
+    let log = world.create();
+    append(&log, 0..3, 1).unwrap();
+    log.sync().unwrap();
+    for index in 3..13 {
+        log.append(&[data_of(index, 1, 60)]).unwrap();
+    }
+    assert_eq!(log.durable_index(), Some(at(2)), "all of them fit");
+    drop(log);
+    world.sim.crash(CrashMode::KeepAll);
+    world.sim.reopen();
+    let third = world.path("00000000000000000003.log");
+    world.sim.corrupt(&third, 0, Corruption::ZeroSectors(1)).unwrap();
+    let (log, recovery) = world.open();
+    assert!(recovery.torn.is_some() && recovery.damaged.is_empty(), "{recovery:?}");
+    assert_eq!(log.end_index(), at(3));
 }
 
 #[test]

@@ -183,6 +183,29 @@ fn a_bad_sector_is_an_error_and_not_a_torn_write() {
 }
 
 #[test]
+fn a_frame_that_ends_beyond_the_file_is_passed_over_once() {
+    let world = World::new(1);
+    let places = closed_log(&world);
+    let (name, position, payload) = &places[10];
+    let path = world.path(name);
+    let mut bytes = world.sim.durable(&path).unwrap();
+    bytes.truncate(usize::try_from(position + 120 + payload - 1).unwrap());
+    for damaged in [0, bytes.len() - 200] {
+        let mut bytes = bytes.clone();
+        bytes[damaged] ^= 1;
+        world.sim.replace(&path, &bytes).unwrap();
+        let mut last = None;
+        dump_file(&world.disk, &path, &mut |sight: FrameSight<'_>| {
+            last = Some(sight.header.index);
+        })
+        .unwrap();
+        assert!(last < Some(at(10)), "{last:?}");
+        assert!(!verify_dir(&world.disk, &world.dir, &mut |_| {}).unwrap().problems.is_empty());
+    }
+    assert!(world.open().0.is_damaged());
+}
+
+#[test]
 fn every_flipped_byte_is_found_and_nothing_else_is_lost() {
     let reference = World::new(1);
     closed_log(&reference);

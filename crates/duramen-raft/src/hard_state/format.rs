@@ -1,6 +1,19 @@
-//! Bytes of the vote file: records of 64 bytes back to back, little-endian, then zeros.
+//! Bytes of the vote file: a head of two slots, then records of 64 bytes back to back, little-endian,
+//! then zeros. A slot is a sector of 512 bytes, which a disk writes whole or not at all.
 //!
 //! ```text
+//! slot:
+//! 0            8                24     32        40         508   512
+//! +------------+----------------+------+---------+----------+-----+
+//! | "DHSHEAD1" | cluster (UUID) | node | durable | zeros    | crc |
+//! +------------+----------------+------+---------+----------+-----+
+//! ```
+//! `durable`: records known to be durable; the higher one of
+//! the sound slots counts. The slots are written in turn after each sync, themselves not synced.
+//! CRC-32 over the 508 bytes before it.
+//!
+//! ```text
+//! record:
 //! 0        4               20          24        32     40          48        56      57     60    64
 //! +--------+---------------+-----------+---------+------+-----------+---------+-------+------+-----+
 //! | "DHS1" | topic (UUID)  | partition | replica | term | voted for | durable | flags | zero | crc |
@@ -12,14 +25,19 @@
 
 use std::collections::BTreeMap;
 
-use duramen_types::{PartitionId, ReplicaId, TopicId, TopicPartition};
+use duramen_types::{ClusterId, NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
 use openraft::vote::leader_id_std::LeaderId;
 
 use crate::types::{GroupId, Vote};
 
 /// Length of a record.
 pub(crate) const RECORD_BYTES: u64 = 64;
+/// Length of a slot of the head.
+pub(crate) const SLOT_BYTES: u64 = 512;
+/// Length of the head: where the records begin.
+pub(crate) const HEAD_BYTES: u64 = 2 * SLOT_BYTES;
 
+const HEAD_MAGIC: [u8; 8] = *b"DHSHEAD1";
 const MAGIC: [u8; 4] = *b"DHS1";
 const COMMITTED: u8 = 1;
 const GONE: u8 = 2;
@@ -27,6 +45,48 @@ const METADATA: u8 = 4;
 
 /// The last vote of each replica.
 pub(crate) type Votes = BTreeMap<(GroupId, ReplicaId), Vote>;
+
+/// Whose file it is; a node that begins anew under another incarnation may keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+}
+
+/// What a slot of the head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) owner: Owner,
+    pub(crate) durable: u64,
+}
+
+impl Head {
+    pub(crate) fn encode(&self) -> [u8; 512] {
+        let mut bytes = [0; 512];
+        bytes[0..8].copy_from_slice(&HEAD_MAGIC);
+        bytes[8..24].copy_from_slice(self.owner.cluster.as_bytes());
+        bytes[24..32].copy_from_slice(&self.owner.node.get().to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..508]);
+        bytes[508..512].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a slot; `None` if it does not check.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (hashed, crc) = bytes.first_chunk::<512>()?.split_last_chunk::<4>()?;
+        let (magic, rest) = hashed.split_first_chunk::<8>()?;
+        let (cluster, rest) = rest.split_first_chunk::<16>()?;
+        let (node, rest) = rest.split_first_chunk::<8>()?;
+        let (durable, _) = rest.split_first_chunk::<8>()?;
+        if *magic != HEAD_MAGIC || crc32fast::hash(hashed) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let cluster = ClusterId::from_bytes(*cluster);
+        let owner = Owner { cluster, node: NodeId::new(u64::from_le_bytes(*node)) };
+        Some(Self { owner, durable: u64::from_le_bytes(*durable) })
+    }
+}
 
 /// One place for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +225,25 @@ mod tests {
         expected.extend([1, 0, 0, 0]);
         assert_eq!(bytes[..60], expected[..]);
         assert_eq!(Record::decode(&bytes), Some(record));
+    }
+
+    #[test]
+    fn the_bytes_of_a_slot_are_pinned() {
+        let cluster = ClusterId::from_bytes([0xcd; 16]);
+        let head = Head { owner: Owner { cluster, node: NodeId::new(0x0102) }, durable: 7 };
+        let bytes = head.encode();
+        let mut expected = b"DHSHEAD1".to_vec();
+        expected.extend([0xcd; 16]);
+        expected.extend([2, 1, 0, 0, 0, 0, 0, 0]);
+        expected.extend([7, 0, 0, 0, 0, 0, 0, 0]);
+        expected.resize(508, 0);
+        assert_eq!(bytes[..508], expected[..]);
+        assert_eq!(Head::decode(&bytes), Some(head));
+        for bit in 0..4096 {
+            let mut bytes = bytes;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Head::decode(&bytes), None, "bit {bit}");
+        }
     }
 
     #[test]

@@ -150,6 +150,7 @@ fn a_checkpoint_from_beyond_the_log_is_left_aside() {
     cluster.settle(PARTITION, &[1, 2, 3]);
     let node = cluster.followers(PARTITION)[0];
     let end = cluster.group(node, PARTITION).replica.log.end_index();
+    let owner = cluster.group(node, PARTITION).replica.log.identity();
     let kill = |cluster: &mut Cluster, node| cluster.crash(node, None);
     let forge = |cluster: &Cluster, dir: &Path| {
         let checkpoint = Checkpoint {
@@ -158,7 +159,7 @@ fn a_checkpoint_from_beyond_the_log_is_left_aside() {
             end_offset: duramen_types::Offset::new(9_000),
             tracker: Tracker::default(),
         };
-        checkpoint::save(&cluster.node(node).disk, dir, &checkpoint).unwrap();
+        checkpoint::save(&cluster.node(node).disk, dir, owner, &checkpoint).unwrap();
     };
     let (applied, found) = restart_alone(&mut cluster, node, kill, forge);
     assert!(applied <= end);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What a disk writes at once: a torn write keeps or loses whole sectors.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -19,7 +20,8 @@ type Block = [u8; BLOCK_BYTES];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     len: u64,
-    blocks: BTreeMap<u64, Option<Box<Block>>>,
+    /// Shared with images of the disk, and copied when one of them changes.
+    blocks: BTreeMap<u64, Option<Arc<Block>>>,
 }
 
 impl Content {
@@ -76,7 +78,7 @@ impl Content {
     pub(super) fn put(&mut self, bytes: &[u8], position: u64) {
         for piece in pieces(position, bytes.len(), BLOCK_BYTES) {
             let block = self.blocks.entry(piece.unit).or_default();
-            let block = block.get_or_insert_with(|| Box::new([0; BLOCK_BYTES]));
+            let block = Arc::make_mut(block.get_or_insert_with(|| Arc::new([0; BLOCK_BYTES])));
             let source = &bytes[piece.bytes.clone()];
             block[piece.within..][..source.len()].copy_from_slice(source);
         }
@@ -87,7 +89,7 @@ impl Content {
         drop(self.blocks.split_off(&len.div_ceil(BLOCK_BYTES as u64)));
         let (last, within) = split(len, BLOCK_BYTES);
         if let Some(Some(block)) = self.blocks.get_mut(&last) {
-            block[within..].fill(0);
+            Arc::make_mut(block)[within..].fill(0);
         }
         self.len = len;
     }
@@ -115,7 +117,7 @@ impl Content {
             }
             mine.iter().zip(theirs).filter(|(mine, theirs)| mine != theirs).count() as u64
         };
-        let written = |(unit, block): (&u64, &Option<Box<Block>>)| block.is_some().then_some(*unit);
+        let written = |(unit, block): (&u64, &Option<Arc<Block>>)| block.is_some().then_some(*unit);
         let mine = self.blocks.iter().filter_map(written);
         let different: u64 = mine.map(|unit| count(self.block(unit), other.block(unit))).sum();
         let theirs = other.blocks.iter().filter_map(written);

@@ -4,7 +4,7 @@ use rand::{RngCore, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// A seeded generator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Draw(Xoshiro256PlusPlus);
 
 impl Draw {

@@ -6,6 +6,7 @@
 //! whole: with it nothing written before beyond the cut is seen, without it nothing written after.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::content::{Content, SECTOR_BYTES, pieces};
 use super::draw::Draw;
@@ -13,7 +14,7 @@ use super::draw::Draw;
 /// A change of a file.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Write { bytes: Vec<u8>, position: u64 },
+    Write { bytes: Arc<[u8]>, position: u64 },
     SetLen(u64),
     Allocate { position: u64, len: u64 },
 }
@@ -39,7 +40,7 @@ impl Change {
 }
 
 /// A change that is not durable, with its place in the order of all changes of the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     sequence: u64,
     change: Change,
@@ -56,7 +57,7 @@ pub(super) enum Survival {
 }
 
 /// A file of the simulated disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SimFileState {
     visible: Content,
     durable: Content,
@@ -109,9 +110,9 @@ impl SimFileState {
     }
 
     /// A sync that failed as kernels fail it: the pages are marked clean and stay readable, so
-    /// that the next sync succeeds, but they never reach the medium.
+    /// that the next sync succeeds, but they never reach the medium. Lengths are the journal's.
     pub(super) fn forget_pending(&mut self) {
-        self.pending.clear();
+        self.pending.retain(|pending| !matches!(pending.change, Change::Write { .. }));
     }
 
     /// The places of all changes that are not durable in the order of the disk.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
+use super::SimDisk;
 use super::content::BLOCK_BYTES;
 use super::draw::Draw;
 use super::fault::{CrashMode, DiskCall, Effect, Fault, eio};
@@ -29,7 +30,7 @@ pub(super) enum Verdict {
 }
 
 /// The state of a simulated disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Machine {
     pub(super) tree: Tree,
     pub(super) faults: Vec<Fault>,
@@ -44,6 +45,8 @@ pub(super) struct Machine {
     pub(super) is_down: bool,
     pub(super) crash_at: Option<(u64, CrashMode)>,
     pub(super) trace: Option<Vec<String>>,
+    /// The disk after each mutating call, while images are taken.
+    pub(super) images: Option<Vec<DiskImage>>,
     pub(super) draw: Draw,
     locks: BTreeMap<Inode, u64>,
     next_lock: u64,
@@ -63,10 +66,25 @@ impl Machine {
             is_down: false,
             crash_at: None,
             trace: None,
+            images: None,
             draw: Draw::new(seed),
             locks: BTreeMap::new(),
             next_lock: 0,
             next_sequence: 0,
+        }
+    }
+
+    /// The disk as it is, without what tests wish to happen to it.
+    pub(super) fn image(&self) -> Self {
+        Self {
+            tree: self.tree.clone(),
+            faults: Vec::new(),
+            crash_at: None,
+            trace: None,
+            images: None,
+            draw: self.draw.clone(),
+            locks: self.locks.clone(),
+            ..*self
         }
     }
 
@@ -105,6 +123,10 @@ impl Machine {
         }
         if details.mutates && !self.is_down {
             self.mutations += 1;
+            if self.images.is_some() {
+                let image = DiskImage { call, machine: Box::new(self.image()) };
+                self.images.iter_mut().for_each(|images| images.push(image.clone()));
+            }
             if let Some((at, mode)) = self.crash_at
                 && self.mutations >= at
             {
@@ -171,7 +193,7 @@ impl Machine {
         let fits = content.writable(position, wanted, self.free_bytes() / BLOCK_BYTES as u64);
         let fits = usize::try_from(fits).unwrap_or(usize::MAX).min(bytes.len());
         if fits > 0 {
-            let change = Change::Write { bytes: bytes[..fits].to_vec(), position };
+            let change = Change::Write { bytes: bytes[..fits].into(), position };
             self.change(inode, change)?;
         }
         if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
@@ -227,6 +249,32 @@ impl Machine {
             self.locks.remove(&inode);
             self.tree.closed(inode);
         }
+    }
+}
+
+/// A simulated disk as it was at one moment: what is visible, what is durable, and what lies
+/// between the two.
+#[derive(Clone, Debug)]
+pub struct DiskImage {
+    call: DiskCall,
+    machine: Box<Machine>,
+}
+
+impl DiskImage {
+    /// The mutating call that it was taken after.
+    #[must_use]
+    pub fn call(&self) -> DiskCall {
+        self.call
+    }
+
+    /// A disk like it whose power was cut and is on again; the seed decides what a crash keeps.
+    #[must_use]
+    pub fn crashed(&self, mode: CrashMode, seed: u64) -> SimDisk {
+        let mut machine = self.machine.image();
+        machine.draw = Draw::new(seed);
+        machine.crash(mode);
+        machine.is_down = false;
+        SimDisk::of(machine)
     }
 }
 

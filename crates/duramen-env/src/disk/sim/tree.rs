@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::draw::Draw;
 use super::file::{SimFileState, Survival};
@@ -20,14 +20,17 @@ pub(super) const ROOT: Inode = 0;
 /// Names and what they lead to.
 pub(super) type Names = BTreeMap<String, Inode>;
 
+/// The bytes of files by path.
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 /// A directory's names.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Directory {
     visible: Names,
     durable: Names,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Node {
     Directory(Directory),
     File(SimFileState),
@@ -54,7 +57,7 @@ impl Change {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     sequence: u64,
     change: Change,
@@ -70,7 +73,7 @@ pub(super) struct Losses {
 }
 
 /// All files and directories.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tree {
     nodes: BTreeMap<Inode, Node>,
     /// How many open handles each file has; absent is none.
@@ -305,6 +308,18 @@ impl Tree {
             let kept = draw.up_to(own.len());
             if kept > 0 {
                 self.make_durable(dir, own[kept - 1] + 1);
+            }
+        }
+    }
+
+    /// The durable bytes of all files below a directory, by path.
+    pub(super) fn durable_files(&self, dir: Inode, path: &Path, files: &mut Files) {
+        let Ok(directory) = self.directory(dir) else { return };
+        for (name, inode) in &directory.durable {
+            let path = path.join(name);
+            match self.file(*inode) {
+                Ok(file) => drop(files.insert(path, file.durable().to_vec())),
+                Err(_) => self.durable_files(*inode, &path, files),
             }
         }
     }

@@ -270,6 +270,27 @@ fn the_power_goes_after_the_chosen_call() {
 }
 
 #[test]
+fn an_image_is_the_disk_at_one_call_and_no_later() {
+    let (disk, file) = disk_with_file(1);
+    disk.set_images(true);
+    file.write_at(b"one", 0).unwrap();
+    file.sync_data().unwrap();
+    file.write_at(b"two", 0).unwrap();
+    let images = disk.take_images();
+    let seen = |at: usize, mode| content(&images[at].crashed(mode, 1), "f");
+    assert_eq!(seen(0, CrashMode::KeepNone), b"");
+    assert_eq!(seen(0, CrashMode::KeepAll), b"one");
+    assert_eq!(seen(1, CrashMode::KeepNone), b"one");
+    assert_eq!(seen(2, CrashMode::KeepNone), b"one");
+    assert_eq!(seen(2, CrashMode::KeepAll), b"two");
+    assert_eq!(content(&disk, "f"), b"two", "the disk itself went on");
+    let fork = disk.fork(1);
+    fork.open("f".as_ref(), OpenMode::Write).unwrap().write_at(b"six", 0).unwrap();
+    assert_eq!((content(&disk, "f"), content(&fork, "f")), (b"two".into(), b"six".into()));
+    assert_eq!(disk.durable_files().into_values().collect::<Vec<_>>(), [b"one"]);
+}
+
+#[test]
 fn what_a_crash_took_is_counted() {
     let disk = SimDisk::new(1);
     let path = Path::new("/f");
