@@ -256,9 +256,21 @@ impl Node {
     /// # Errors
     /// It does not run.
     pub fn resident_bytes(&self) -> Outcome<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that the process ever had resident.
+    ///
+    /// # Errors
+    /// As [`Self::resident_bytes`].
+    pub fn peak_bytes(&self) -> Outcome<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let text = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let text = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no such line")?;
         Ok(text.trim().parse::<u64>()? * 1024)
     }
 
