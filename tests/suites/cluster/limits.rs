@@ -119,16 +119,16 @@ const PACKED_RECORDS: usize = 4_000_000;
 const PLAIN_MEMORY_MAX: u64 = 160 << 20;
 
 /// A produce request of empty records in plain form, as one gRPC message.
-fn empty_records() -> Bytes {
+fn empty_records() -> Outcome<Bytes> {
     let mut list = vec![0_u8; 2 * EMPTY_RECORDS];
     list.iter_mut().step_by(2).for_each(|tag| *tag = 1 << 3 | 2);
     let mut request = vec![6 << 3 | 2];
-    prost::encode_length_delimiter(list.len(), &mut request).unwrap();
+    prost::encode_length_delimiter(list.len(), &mut request)?;
     request.append(&mut list);
     let mut message = vec![0];
-    message.extend(u32::try_from(request.len()).unwrap().to_be_bytes());
+    message.extend(u32::try_from(request.len())?.to_be_bytes());
     message.append(&mut request);
-    message.into()
+    Ok(message.into())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,7 +139,7 @@ async fn millions_of_empty_records_are_refused_before_they_cost_memory() {
     let asking = ask(
         node.addresses.client.clone(),
         "/duramen.v1.LogService/Produce",
-        Full::new(empty_records()),
+        Full::new(empty_records().unwrap()),
     );
     let status = tokio::time::timeout(ANSWER_MAX, asking).await.expect("it is answered").unwrap();
     assert_eq!(status, "3", "an invalid argument");

@@ -298,12 +298,12 @@ mod tests {
 
     async fn after(high_watermark: u64, leader_term: u64, is_there: bool) -> bool {
         let (sender, receiver) = watch::channel(Progress::default());
-        let decided = tokio::spawn(is_committed(receiver, END, TERM, move || is_there));
+        let decided = is_committed(receiver, END, TERM, move || is_there);
         sender.send_modify(|progress| {
             progress.high_watermark = Offset::new(high_watermark);
             progress.leader_term = Term::new(leader_term);
         });
-        decided.await.unwrap()
+        decided.await
     }
 
     #[tokio::test]
