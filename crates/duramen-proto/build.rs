@@ -19,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("public.bin"), public.encode_to_vec())?;
 
-    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        // Written by hand: what it takes is bounded.
+        .extern_path(".duramen.v1.RecordList", "crate::RecordList")
+        .build_transport(false)
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ pub mod campaign;
 mod disk;
 mod links;
 mod load;
+pub mod namespaces;
 mod nemesis;
 mod observer;
 mod producer;
@@ -20,7 +21,7 @@ pub mod scenarios;
 mod strike;
 mod tally;
 
-pub use arena::{Arena, ArenaOptions, Disks};
+pub use arena::{Arena, ArenaOptions, Disks, Network};
 pub use audit::{Audit, audit};
 pub use disk::{NodeDisk, SmallDisk};
 pub use links::{Link, Links};

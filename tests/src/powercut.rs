@@ -11,6 +11,7 @@
 
 mod control;
 mod machines;
+mod metadata;
 mod plan;
 mod round;
 mod tally;
@@ -28,6 +29,7 @@ use round::Round;
 use tally::Tally;
 
 pub use control::control;
+pub use metadata::forget_metadata;
 pub use plan::Target;
 
 /// Where records go.

@@ -1,7 +1,7 @@
 //! The replacement of a replica, with somebody crashed at a chosen moment of it.
 //!
-//! Four simulated nodes, a partition on three of them. A replica is lost, rots or is moved while
-//! records are produced; a while after its replacement began the power of one node is cut. In the
+//! Four simulated nodes, a partition on three of them. A replica is lost, rots, is moved, or forgets
+//! what its disk said was synced, while records are produced; a while after its replacement began the power of one node is cut. In the
 //! end the partition has three replicas in sync, the old id is gone from every disk, and every
 //! acknowledged record is read back where it was said to be.
 
@@ -18,7 +18,7 @@ use duramen_client::{
     Client, ClientOptions, ConsumerOptions, NewTopic, ProducerOptions, ProducerRecord, ReplicaMove,
     Start,
 };
-use duramen_env::{Corruption, CrashMode, Disk as _, Env, SimDisk, TokioClock};
+use duramen_env::{Corruption, CrashMode, Disk as _, DiskCall, Env, Fault, SimDisk, TokioClock};
 use duramen_net::Channel;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_client::AdminServiceClient;
@@ -39,6 +39,9 @@ const DOWN: Duration = Duration::from_millis(700);
 /// How long a node's answer is waited for.
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 
+/// Records acknowledged while a disk lies.
+const LIES: usize = 5;
+
 const TOPIC: &str = "rings";
 const NODES: u64 = 4;
 const DATA: &str = "/data";
@@ -55,6 +58,8 @@ pub enum Loss {
     Wiped,
     /// An operator moves it away.
     Moved,
+    /// Its disk lied about syncs, and its node loses power.
+    Liar,
 }
 
 /// Whose power is cut while it is replaced.
@@ -74,7 +79,7 @@ pub enum Victim {
 
 impl Loss {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Lost, Self::Rotten, Self::Wiped, Self::Moved];
+    pub const ALL: [Self; 5] = [Self::Lost, Self::Rotten, Self::Wiped, Self::Moved, Self::Liar];
 }
 
 impl Victim {
@@ -225,9 +230,10 @@ impl Run {
         })?;
         let replicas = self.shared.borrow().replicas.clone();
         let leader = self.shared.borrow().leader;
-        // A follower, or, half of the time, the leader itself.
+        // A follower, or, half of the time, the leader itself. Who leads has nobody to notice what
+        // it forgets; another one leads when it comes back.
         let follower = replicas.iter().copied().find(|node| *node != leader);
-        let is_leader = self.case.seed.is_multiple_of(2);
+        let is_leader = self.case.seed.is_multiple_of(2) && self.case.loss != Loss::Liar;
         let lost = if is_leader { leader } else { follower.unwrap_or(leader) };
         let old = self.replica_dir(lost)?;
         self.lose(lost, &old)?;
@@ -298,6 +304,9 @@ impl Run {
             self.shared.borrow_mut().move_to = Some((node, spare));
             return Ok(());
         }
+        if self.case.loss == Loss::Liar {
+            return self.forget(node, replica);
+        }
         self.cut(node)?;
         let disk = self.disk(node)?;
         match self.case.loss {
@@ -311,8 +320,25 @@ impl Run {
                 let first = segments.next().ok_or("no segment")?;
                 disk.corrupt(&replica.join(&first.name), 400, Corruption::FlipBit(3))?;
             }
-            Loss::Moved => {}
+            Loss::Moved | Loss::Liar => {}
         }
+        self.sim.bounce(name(node));
+        Ok(())
+    }
+
+    /// Lets the disk of a node lie about its replica for a while, and cuts its power.
+    fn forget(&mut self, node: u64, replica: &Path) -> Result<(), SimError> {
+        let disk = self.disk(node)?.clone();
+        let path = replica.to_string_lossy();
+        disk.inject(Fault::new(DiskCall::Sync).path_contains(&path).times(u64::MAX).ignored());
+        let before = self.shared.borrow().acknowledged.len();
+        self.until("records that the disk lied about", |shared| {
+            shared.acknowledged.len() >= before + LIES && shared.in_sync >= 3
+        })?;
+        self.sim.crash(name(node));
+        disk.crash(CrashMode::KeepNone);
+        disk.clear_faults();
+        disk.reopen();
         self.sim.bounce(name(node));
         Ok(())
     }

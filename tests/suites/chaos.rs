@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use duramen_tests::chaos::campaign::{RunOptions, run};
 use duramen_tests::chaos::scenarios::{ALL, play_one};
-use duramen_tests::chaos::{LoadOptions, Nemesis};
+use duramen_tests::chaos::{LoadOptions, Nemesis, Network, namespaces};
 use duramen_tests::processes::{say, size};
 
 /// What is quick and sure to be felt also under little load.
@@ -40,6 +40,7 @@ async fn nothing_acknowledged_is_lost_whatever_strikes() {
         nemeses,
         audit_every: 25,
         load: LoadOptions { pace: Duration::from_millis(5), ..LoadOptions::default() },
+        network: Network::Proxies,
     };
     let run = run(&options).await;
     say(run.figures(&options).to_line());
@@ -54,4 +55,21 @@ async fn what_broke_other_logs_does_not_break_this_one() {
         let figures = figures.unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
         say(format_args!("{}: {figures}", scenario.name));
     }
+}
+
+/// The cuts once more, in a network where packets are really lost.
+#[test]
+fn nothing_acknowledged_is_lost_when_packets_are() {
+    if let Err(reason) = namespaces::available() {
+        return say(format_args!("SKIPPED: {reason}"));
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_duramen-chaos"))
+        .args(["--network", "namespaces", "--nemeses", "cut-leader,cut-one-way,cut-minority"])
+        .args(["--rounds", &size("DURAMEN_CHAOS_ROUNDS", 3).to_string()])
+        .env("DURAMEN_PROGRAM", program())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    say(said.lines().last().unwrap_or_default());
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -8,13 +8,15 @@ use duramen_tests::replacement::{Case, Loss, Victim, run};
 /// Cases of a run without `DURAMEN_CASES`.
 const CASES: u64 = 10;
 
-/// A case of a number: all losses and victims in turn, and moments spread over the whole.
+/// A case of a number: all losses and victims in turn, in time each with each, and moments spread
+/// over the whole.
 fn case(number: u64) -> Case {
-    let at = |count: usize| usize::try_from(number).unwrap_or(0) % count;
+    let number_of = usize::try_from(number).unwrap_or(0);
+    let (losses, victims) = (Loss::ALL.len(), Victim::ALL.len());
     Case {
         seed: number,
-        loss: Loss::ALL[at(Loss::ALL.len())],
-        victim: Victim::ALL[at(Victim::ALL.len())],
+        loss: Loss::ALL[number_of % losses],
+        victim: Victim::ALL[(number_of + number_of / losses) % victims],
         after: Duration::from_millis(number * 137 % 1_000),
     }
 }

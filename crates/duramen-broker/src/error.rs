@@ -112,6 +112,18 @@ pub enum BrokerError {
         /// The topic's limit.
         bytes_max: usize,
     },
+    /// A record cannot be given in plain form.
+    #[error(
+        "the record at offset {offset} has {headers} headers, and an answer in plain form at most \
+         {} records and headers: read it as a batch",
+        limits::PLAIN_ITEMS_MAX
+    )]
+    TooManyHeaders {
+        /// Where it is.
+        offset: Offset,
+        /// How many it has.
+        headers: usize,
+    },
     /// The producer's sequence has a gap.
     #[error("sequence {found} where {expected} is due")]
     OutOfOrderSequence {
@@ -209,6 +221,7 @@ impl BrokerError {
             | Self::OffsetOutOfRange { .. }
             | Self::Batch(_)
             | Self::TooLarge { .. }
+            | Self::TooManyHeaders { .. }
             | Self::Plan(_)
             | Self::Replace(_)
             | Self::Refused(_)

@@ -33,5 +33,5 @@ pub use identity::{Founder, Identity, IdentityError, Phase};
 pub use moves::{MoveRequest, ReplacementDescription, ReplacementState};
 pub use partition::Produced;
 pub use produce::{ProducePayload, ProduceRequest, Queued};
-pub use record::{PlainRecord, plain_records};
+pub use record::{PlainRecord, PlainRecords, plain_records};
 pub use topics::{ConfigValue, PartitionDescription, TopicDescription};

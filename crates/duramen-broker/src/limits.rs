@@ -11,6 +11,15 @@ pub const FETCH_BYTES_MAX: u64 = 16 << 20;
 /// Bytes that a fetch gives when it does not say.
 pub const FETCH_BYTES_DEFAULT: u64 = 1 << 20;
 
+/// Records and headers that one answer in plain form gives: a record of seven bytes in a batch takes
+/// a hundred and more in memory, and a compressed batch may hold millions. The rest comes with the
+/// next answer.
+pub const PLAIN_ITEMS_MAX: usize = duramen_proto::limits::RECORD_ITEMS_MAX;
+
+/// Bytes of keys, values and headers in one answer in plain form, decompressed; a single larger
+/// record goes alone.
+pub const PLAIN_BYTES_MAX: usize = 16 << 20;
+
 /// How long a fetch may wait for records.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 

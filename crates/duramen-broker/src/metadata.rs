@@ -74,6 +74,10 @@ struct Machine {
     fail_stop: FailStop,
 }
 
+fn decode(state: &[u8]) -> Result<State, RestoreError> {
+    State::decode(state).map_err(|source| RestoreError { source: source.into() })
+}
+
 impl StateMachine for Machine {
     fn apply(&mut self, index: MetadataIndex, command: &[u8]) -> Bytes {
         match Command::decode(command) {
@@ -93,9 +97,12 @@ impl StateMachine for Machine {
         self.copy.state().encode()
     }
 
+    fn check(&self, state: &[u8]) -> Result<(), RestoreError> {
+        decode(state).map(|_| ())
+    }
+
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
-        let state =
-            State::decode(state).map_err(|source| RestoreError { source: source.into() })?;
+        let state = decode(state)?;
         *self.copy.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         Ok(())
     }

@@ -79,7 +79,9 @@ fn code(error: &BrokerError) -> ErrorCode {
             ErrorCode::UnsupportedCompression
         }
         BrokerError::Batch(_) => ErrorCode::CorruptBatch,
-        BrokerError::TooLarge { .. } => ErrorCode::RecordTooLarge,
+        BrokerError::TooLarge { .. } | BrokerError::TooManyHeaders { .. } => {
+            ErrorCode::RecordTooLarge
+        }
         BrokerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequence,
         BrokerError::ProducerFenced { .. } => ErrorCode::ProducerFenced,
         BrokerError::UnknownProducer => ErrorCode::UnknownProducer,

@@ -91,13 +91,15 @@ fn answer(
     fetched: Fetched,
 ) -> Result<v1::FetchResponse, BrokerError> {
     use v1::fetch_response::Data;
+    let mut next_offset = fetched.next_offset;
     let data = match format {
         v1::FetchFormat::Batches => Data::Batches(joined(&fetched.batches)),
         v1::FetchFormat::Records => {
             let (from, below) = (fetched.start_offset, fetched.next_offset);
-            let records = plain_records(&fetched.batches, from, below)?;
-            let records = records.into_iter().map(translate::record_to_wire).collect();
-            Data::Records(v1::RecordList { records })
+            let plain = plain_records(&fetched.batches, from, below)?;
+            next_offset = plain.next_offset;
+            let records = plain.records.into_iter().map(translate::record_to_wire).collect();
+            Data::Records(v1::RecordList::new(records))
         }
     };
     Ok(v1::FetchResponse {
@@ -107,7 +109,7 @@ fn answer(
         log_start_offset: fetched.log_start_offset.get(),
         high_watermark: fetched.high_watermark.get(),
         start_offset: fetched.start_offset.get(),
-        next_offset: fetched.next_offset.get(),
+        next_offset: next_offset.get(),
         data: Some(data),
     })
 }
@@ -210,8 +212,8 @@ impl Session {
             told = seen;
             let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
             self.credit = self.credit.saturating_sub(bytes as u64);
-            offset = fetched.next_offset;
             let answer = answer(self.start.partition, self.start.format(), fetched)?;
+            offset = Offset::new(answer.next_offset);
             if !self.send(answer).await {
                 return Ok(());
             }

@@ -192,7 +192,7 @@ fn produce_records() -> Vec<u8> {
         timestamp: 1_700_000_000_000,
         offset: 0,
     };
-    let list = v1::RecordList { records: vec![record.clone(), record] };
+    let list = v1::RecordList::new(vec![record.clone(), record]);
     let payload = v1::produce_request::Payload::Records(list);
     v1::ProduceRequest { payload: Some(payload), ..produce_head() }.encode_to_vec()
 }

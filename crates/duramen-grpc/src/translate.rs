@@ -46,6 +46,10 @@ pub(crate) fn payload(request: &mut v1::ProduceRequest) -> Result<ProducePayload
     use v1::produce_request::Payload;
     match request.payload.take() {
         Some(Payload::Batches(batches)) => Ok(ProducePayload::Batches(batches)),
+        Some(Payload::Records(list)) if list.is_cut() => {
+            let max = duramen_proto::limits::RECORD_ITEMS_MAX;
+            Err(invalid("records", &format!("at most {max} records and headers")))
+        }
         Some(Payload::Records(list)) => {
             if list.records.is_empty() {
                 return Err(invalid("records", "at least one record"));

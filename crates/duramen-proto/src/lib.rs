@@ -1,5 +1,12 @@
 //! The generated gRPC code: the public API ([`v1`]) and what nodes say to each other
-//! ([`internal`]). No logic; the documentation of every message is in `proto/`.
+//! ([`internal`]). No logic; the documentation of every message is in `proto/`. One message is written
+//! by hand, [`RecordList`]: two bytes on the wire become a hundred and more in memory, so it takes no
+//! more than [`limits::RECORD_ITEMS_MAX`] allows.
+
+pub mod limits;
+mod record_list;
+
+pub use record_list::RecordList;
 
 /// The public API, `duramen.v1`.
 #[allow(
@@ -13,6 +20,8 @@
 )]
 pub mod v1 {
     tonic::include_proto!("duramen.v1");
+
+    pub use crate::RecordList;
 
     /// The encoded file descriptors of the public API, for the reflection service.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use crate::limits;
 use crate::machine::Machine;
 use crate::metrics;
-use crate::network::Members;
+use crate::network::{Acknowledged, Loss, Members};
 use crate::replica::{Progress, Replica};
-use crate::types::{Applied, GroupId, Proposal, ProposalKind, TypeConfig, term_of};
+use crate::types::{Applied, GroupId, LogId, Proposal, ProposalKind, TypeConfig, Vote, term_of};
 
 pub(crate) type RaftHandle = Raft<TypeConfig, Machine>;
 
@@ -90,6 +90,7 @@ pub struct Group {
     pub(crate) replica: Arc<Replica>,
     raft: RaftHandle,
     members: Members,
+    acknowledged: Arc<Acknowledged>,
     clock: GroupClock,
     /// Set by the host when the disk has no room for entries that carry records.
     disk_full: Arc<AtomicBool>,
@@ -122,6 +123,7 @@ impl Group {
         replica: Arc<Replica>,
         raft: RaftHandle,
         members: Members,
+        acknowledged: Arc<Acknowledged>,
         disk_full: Arc<AtomicBool>,
     ) -> Self {
         let clock = GroupClock {
@@ -131,7 +133,7 @@ impl Group {
             beat_ms: AtomicU64::new(0),
         };
         let maintenance = std::sync::Mutex::new(None);
-        let group = Self { replica, raft, members, clock, disk_full, maintenance };
+        let group = Self { replica, raft, members, acknowledged, clock, disk_full, maintenance };
         group.draw_patience();
         group
     }
@@ -188,11 +190,40 @@ impl Group {
         self.raft.metrics().borrow_watched().running_state.is_err()
     }
 
-    /// What Raft itself could not read of the log, if anything: it stopped then, and would stop
-    /// again.
+    /// What Raft itself could not read of the log or what its leader misses in it, if anything: it
+    /// stopped then, and must not go on.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
         self.replica.damage()
+    }
+
+    /// The replicas that this one, while it led, found without entries that they had acknowledged
+    /// to it. They count no more, and are to be replaced.
+    #[must_use]
+    pub fn losses(&self) -> Vec<Loss> {
+        self.acknowledged.losses()
+    }
+
+    /// Whom it follows or voted for last.
+    pub(crate) fn vote(&self) -> Vote {
+        self.raft.server_metrics().borrow_watched().vote
+    }
+
+    /// Its leader says that this replica acknowledged an entry that it does not have: from now on it
+    /// takes no part. Says whether it is so; it is not if another leads or the entry is here.
+    pub(crate) async fn give_up(&self, leader: &Vote, missing: LogId) -> bool {
+        if self.vote() != *leader || self.replica.has(&missing) {
+            return false;
+        }
+        let (index, term) = (missing.index, term_of(&missing));
+        self.replica.note_damage(&format_args!(
+            "its leader of term {term} says that it acknowledged log index {index}, which it does \
+             not have: its disk may not keep what it syncs"
+        ));
+        if self.raft.shutdown().await.is_err() {
+            tracing::warn!(group = %self.id(), "the group's task had failed before it was stopped");
+        }
+        true
     }
 
     /// Changes of leader and term, for tasks that wait for them.

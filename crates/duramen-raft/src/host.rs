@@ -237,6 +237,7 @@ impl RaftHost {
             spec.replica,
             Arc::clone(&members),
         );
+        let acknowledged = network.acknowledged();
         let config = match spec.snapshot_entries {
             _ if is_partition => Arc::clone(&self.partition_config),
             None => Arc::clone(&self.state_machine_config),
@@ -258,7 +259,8 @@ impl RaftHost {
             }
             None => io("start")(Box::new(error)),
         })?;
-        let group = Group::new(Arc::clone(&replica), raft, members, Arc::clone(&self.disk_full));
+        let disk_full = Arc::clone(&self.disk_full);
+        let group = Group::new(replica, raft, members, acknowledged, disk_full);
         let group = Arc::new(group);
         group.start();
         self.groups.insert(Arc::clone(&group));

@@ -43,7 +43,7 @@ pub use hard_state::{HardStateError, SavedVote, VoteStore};
 pub use host::{GroupOpenError, GroupSpec, HostError, RaftHost};
 pub use machine::{RestoreError, StateMachine};
 pub use membership::{ChangeError, GroupMembers, ReplicaLag, TransferError};
-pub use network::{LocalNode, PeerHandler};
+pub use network::{LocalNode, Loss, PeerHandler};
 pub use partition::{FetchedBatches, TrimTarget};
 pub use producers::{BatchId, Check};
 pub use replica::Progress;

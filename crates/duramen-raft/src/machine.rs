@@ -30,6 +30,12 @@ pub trait StateMachine: Send + 'static {
     /// The whole state, encoded.
     fn snapshot(&self) -> Bytes;
 
+    /// Whether an encoded state can be read; changes nothing.
+    ///
+    /// # Errors
+    /// If [`Self::restore`] could not take it over.
+    fn check(&self, state: &[u8]) -> Result<(), RestoreError>;
+
     /// Takes over an encoded state.
     ///
     /// # Errors

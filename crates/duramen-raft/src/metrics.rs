@@ -12,6 +12,8 @@ pub const SYNC_SECONDS: &str = "duramen_log_sync_seconds";
 pub const COMMIT_SECONDS: &str = "duramen_commit_seconds";
 /// Elections this node called.
 pub const ELECTIONS: &str = "duramen_elections_total";
+/// Replicas that this node, as their leader, found without what they had acknowledged.
+pub const ACKNOWLEDGED_LOST: &str = "duramen_acknowledged_lost_total";
 /// Groups this node leads.
 pub const GROUPS_LED: &str = "duramen_groups_led";
 /// Groups this node has a replica of.
@@ -28,6 +30,10 @@ pub(crate) fn synced(took: Duration) {
 
 pub(crate) fn committed(took: Duration) {
     metrics::histogram!(COMMIT_SECONDS).record(took);
+}
+
+pub(crate) fn acknowledged_lost() {
+    metrics::counter!(ACKNOWLEDGED_LOST).increment(1);
 }
 
 pub(crate) fn election() {

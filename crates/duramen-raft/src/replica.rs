@@ -25,7 +25,8 @@ use crate::hard_state::HardState;
 use crate::machine::StateMachine;
 use crate::snapshot::SnapshotFile;
 use crate::tracker::{Checkpoint, Tracker};
-use crate::types::{GroupId, LogId, StoredMembership, log_id};
+use crate::types::{GroupId, LogId, StoredMembership, log_id, term_of};
+use crate::wire::WireError;
 
 /// Bytes read at a time when the log is scanned to rebuild the tracker.
 const SCAN_BYTES: u64 = 4 << 20;
@@ -69,7 +70,7 @@ struct State {
     /// Taken at append, to be written when applied; the newest last, at most a few.
     checkpoints: Vec<Checkpoint>,
     log_start_target: Option<LogIndex>,
-    /// What Raft itself could not read of the log.
+    /// What Raft itself could not read of the log, or its leader misses in it.
     damage: Option<String>,
 }
 
@@ -242,6 +243,19 @@ impl Replica {
         Err(lost("the snapshot is of another history than the log"))
     }
 
+    /// Whether a snapshot that a peer sent can be installed: one that cannot stops the group when
+    /// openraft has it installed. Changes nothing.
+    pub(crate) fn check_snapshot(&self, data: &[u8], last: Option<LogId>) -> Result<(), WireError> {
+        let readable = SnapshotFile::decode(data).is_some_and(|snapshot| {
+            let is_state = match &self.machine {
+                Some(machine) => lock(machine).check(&snapshot.state).is_ok(),
+                None => Tracker::decode(&snapshot.state).is_ok(),
+            };
+            is_state && snapshot.last_log_id == last
+        });
+        readable.then_some(()).ok_or(WireError::Invalid { part: "snapshot" })
+    }
+
     pub(crate) fn lock_tracker<R>(&self, work: impl FnOnce(&mut Tracker) -> R) -> R {
         work(&mut self.lock().tracker)
     }
@@ -324,9 +338,26 @@ impl Replica {
         });
     }
 
-    /// What Raft itself could not read of the log, if anything: the replica needs repair.
+    /// What Raft itself could not read of the log, or its leader misses in it, if anything: the
+    /// replica needs repair.
     pub(crate) fn damage(&self) -> Option<String> {
         self.lock().damage.clone()
+    }
+
+    /// Notes why the replica needs repair; the first reason stays.
+    pub(crate) fn note_damage(&self, what: &dyn std::fmt::Display) {
+        self.lock().damage.get_or_insert_with(|| what.to_string());
+    }
+
+    /// Whether an entry is in the log, or was committed and trimmed.
+    pub(crate) fn has(&self, id: &LogId) -> bool {
+        let index = LogIndex::new(id.index);
+        if index < self.log.start().first_index || index >= self.log.end_index() {
+            return index < self.log.end_index();
+        }
+        let terms = self.log.terms();
+        let term = terms.iter().rev().find(|(_, first)| *first <= index).map(|(term, _)| *term);
+        term == Some(term_of(id))
     }
 
     /// Tells a simulation's witness what this replica is bound by from now on.
@@ -352,7 +383,7 @@ impl Replica {
             self.fail_stop.fail(format!("the log of {group} cannot be written: {error}"));
         }
         if error.kind() == ErrorKind::Corrupt {
-            self.lock().damage.get_or_insert_with(|| error.to_string());
+            self.note_damage(&error);
         }
         io::Error::other(error)
     }

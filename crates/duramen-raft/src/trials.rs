@@ -11,6 +11,7 @@ mod crash_points;
 mod faults;
 mod gate;
 mod leadership;
+mod liars;
 mod node;
 mod producers;
 mod replication;

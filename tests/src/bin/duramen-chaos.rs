@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use duramen_tests::campaign::{Figures, Finding, finish};
+use duramen_tests::campaign::{Figures, Finding, finish, progress};
 use duramen_tests::chaos::campaign::{RunOptions, run};
-use duramen_tests::chaos::{LoadOptions, Nemesis, scenarios};
+use duramen_tests::chaos::{LoadOptions, Nemesis, Network, namespaces, scenarios};
 
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask chaos --rounds 200
   cargo xtask chaos --rounds 50 --nodes 5 --nemeses kill-leader,cut-ring --seed 7 --json
+  cargo xtask chaos --rounds 50 --network namespaces
   cargo xtask chaos --scenario nats-7567
   cargo xtask chaos --scenario all
 
@@ -33,6 +34,9 @@ struct Arguments {
     /// Only these [default: all that can be had here]
     #[arg(long, value_enum, value_delimiter = ',')]
     nemeses: Vec<Nemesis>,
+    /// What lies between the nodes
+    #[arg(long, value_enum, default_value_t)]
+    network: Network,
     /// Rounds between two full audits
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..))]
     audit_every: u64,
@@ -47,11 +51,33 @@ struct Arguments {
     json: bool,
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.network == Network::Namespaces && !namespaces::is_inside() {
+        return match namespaces::available().and_then(|()| namespaces::enter().map_err(text)) {
+            Ok(code) => code.into(),
+            Err(error) => fail(&error),
+        };
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match runtime.worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(strike(&arguments)),
+        Err(error) => fail(&text(error)),
+    }
+}
+
+fn text(error: std::io::Error) -> String {
+    error.to_string()
+}
+
+fn fail(error: &str) -> ExitCode {
+    progress(format_args!("duramen-chaos: {error}"));
+    ExitCode::FAILURE
+}
+
+async fn strike(arguments: &Arguments) -> ExitCode {
     let (figures, findings) = if arguments.scenario.is_empty() {
-        rounds(&arguments).await
+        rounds(arguments).await
     } else {
         scenarios::play(&program(), &arguments.scenario, arguments.turns).await
     };
@@ -68,6 +94,7 @@ async fn rounds(arguments: &Arguments) -> (Figures, Vec<Finding>) {
         nemeses: if chosen.is_empty() { Nemesis::all() } else { chosen },
         audit_every: arguments.audit_every,
         load: LoadOptions::default(),
+        network: arguments.network,
     };
     let run = run(&options).await;
     (run.figures(&options), run.findings)

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use duramen_client::{Client, NewTopic};
 use duramen_env::CrashMode;
 
+use super::namespaces::{self, Namespaces};
 use super::observer::Lives;
 use super::{Links, NodeDisk, SmallDisk};
 use crate::campaign::progress;
@@ -21,6 +23,18 @@ pub struct ArenaOptions {
     pub nodes: u16,
     /// Where the nodes' data lie.
     pub disks: Disks,
+    /// What lies between the nodes.
+    pub network: Network,
+}
+
+/// What lies between the nodes of an arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    /// A proxy of this process before each node, all on loopback addresses.
+    #[default]
+    Proxies,
+    /// A network namespace for each node, and a bridge: packets are really lost. Needs root.
+    Namespaces,
 }
 
 /// Where the data of an arena's nodes lie.
@@ -54,16 +68,29 @@ impl Arena {
     /// # Errors
     /// It could not be started, or did not serve in time.
     pub async fn start(options: &ArenaOptions) -> Outcome<Self> {
-        let addresses = distinct_addresses(options.nodes)?;
+        let addresses = match options.network {
+            Network::Proxies => distinct_addresses(options.nodes)?,
+            Network::Namespaces => namespaces::addresses(options.nodes),
+        };
         let dir = tempfile::Builder::new().prefix("duramen-chaos-").tempdir()?;
         let ids = 1..=u64::from(options.nodes);
         let peers: Vec<_> =
             ids.clone().zip(addresses.iter().map(|node| node.peer.clone())).collect();
-        let links = Links::start(&peers).await?;
+        let links = match options.network {
+            Network::Proxies => Links::start(&peers).await?,
+            Network::Namespaces => {
+                Links::of_namespaces(Namespaces::make(ids.clone()).await?, &peers)
+            }
+        };
         let mut nodes = Vec::new();
         for id in ids.clone() {
             let mut node = Node::new(&options.program, dir.path(), id, &addresses);
             node.set_option("--advertise-peer", links.address(id));
+            if options.network == Network::Namespaces {
+                // Its addresses are not of the loopback, and yet nobody else's.
+                node.add_switch("--insecure");
+                node.set_launcher(links.launcher(id));
+            }
             nodes.push(node);
         }
         let mut disks = BTreeMap::new();

@@ -4,13 +4,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use duramen_client::{Client, NewTopic};
 use duramen_env::{Random, SeededRandom};
 use tokio::time::Instant;
 
 use super::{
-    Arena, ArenaOptions, Audit, Counts, Disks, Load, LoadOptions, Nemesis, Recorder, Tally, audit,
-    strike,
+    Arena, ArenaOptions, Audit, Counts, Disks, Load, LoadOptions, Nemesis, Network, Recorder,
+    Tally, audit, strike,
 };
 use crate::campaign::{Figures, Finding, progress};
 use crate::processes::Outcome;
@@ -37,6 +38,8 @@ pub struct RunOptions {
     pub audit_every: u64,
     /// How much is produced and read.
     pub load: LoadOptions,
+    /// What lies between the nodes.
+    pub network: Network,
 }
 
 /// What became of a run.
@@ -60,11 +63,14 @@ impl RunOptions {
     /// The command that does the same again.
     #[must_use]
     pub fn command(&self) -> String {
-        let Self { seed, rounds, nodes, .. } = self;
+        let Self { seed, rounds, nodes, network, .. } = self;
+        let network = network.to_possible_value();
+        let network = network.as_ref().map_or("", |value| value.get_name());
         let nemeses: Vec<_> = self.nemeses.iter().map(ToString::to_string).collect();
         let nemeses = nemeses.join(",");
         format!(
-            "cargo xtask chaos --seed {seed} --rounds {rounds} --nodes {nodes} --nemeses {nemeses}"
+            "cargo xtask chaos --seed {seed} --rounds {rounds} --nodes {nodes} --network {network} \
+             --nemeses {nemeses}"
         )
     }
 }
@@ -72,7 +78,7 @@ impl RunOptions {
 /// Does it. A nemesis that cannot be had here is skipped with a notice.
 pub async fn run(options: &RunOptions) -> Run {
     let mut possible = options.clone();
-    possible.nemeses.retain(|nemesis| match nemesis.hindrance() {
+    possible.nemeses.retain(|nemesis| match nemesis.hindrance(options.network) {
         Some(why) => {
             progress(format_args!("SKIPPED: {nemesis}: {why}"));
             false
@@ -88,6 +94,7 @@ pub async fn run(options: &RunOptions) -> Run {
         program: options.program.clone(),
         nodes: options.nodes,
         disks: disks(&possible),
+        network: options.network,
     };
     let mut arena = match Arena::start(&arena).await {
         Ok(arena) => arena,

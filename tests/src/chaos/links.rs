@@ -4,6 +4,8 @@
 //! A [`Link`] is a direction, from one node to another, whoever opened the connection: what is
 //! silent holds back requests of connections one way and answers of those the other way, as packets
 //! that are dropped and sent again do. Bytes that were held are delivered when the link is open.
+//!
+//! Where nodes are in network namespaces there is no proxy, and packets are really dropped.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::namespaces::Namespaces;
+use crate::campaign::progress;
 use crate::processes::Outcome;
 
 /// Chunks under way in one direction of a connection; beyond, the sender waits.
@@ -56,6 +60,7 @@ struct Way {
 pub struct Links {
     ways: Arc<BTreeMap<Direction, Way>>,
     addresses: BTreeMap<u64, String>,
+    namespaces: Option<Namespaces>,
     _tasks: JoinSet<()>,
 }
 
@@ -70,14 +75,7 @@ impl Links {
         for (id, address) in nodes {
             sources.insert(address.parse::<SocketAddr>()?.ip(), *id);
         }
-        let mut ways = BTreeMap::new();
-        for (from, to) in
-            nodes.iter().flat_map(|(from, _)| nodes.iter().map(|(to, _)| (*from, *to)))
-        {
-            let way = Way { link: watch::Sender::new(Link::Open), felt: AtomicU64::new(0) };
-            ways.insert((from, to), way);
-        }
-        let (ways, sources) = (Arc::new(ways), Arc::new(sources));
+        let (ways, sources) = (Arc::new(ways_of(nodes)), Arc::new(sources));
         let mut addresses = BTreeMap::new();
         let mut tasks = JoinSet::new();
         for (id, address) in nodes {
@@ -91,10 +89,25 @@ impl Links {
             };
             tasks.spawn(door.serve(listener));
         }
-        Ok(Self { ways, addresses, _tasks: tasks })
+        Ok(Self { ways, addresses, namespaces: None, _tasks: tasks })
     }
 
-    /// Where the proxy of a node listens: what the node advertises to its peers.
+    /// The links between nodes that are each in a namespace.
+    pub(super) fn of_namespaces(namespaces: Namespaces, nodes: &[(u64, String)]) -> Self {
+        Self {
+            ways: Arc::new(ways_of(nodes)),
+            addresses: nodes.iter().cloned().collect(),
+            namespaces: Some(namespaces),
+            _tasks: JoinSet::new(),
+        }
+    }
+
+    /// The command that starts a node's program where the node belongs, if there is one.
+    pub(super) fn launcher(&self, node: u64) -> Vec<String> {
+        self.namespaces.as_ref().map_or_else(Vec::new, |all| all.launcher(node))
+    }
+
+    /// Where a node's peers reach it: its proxy, or itself. It is what the node advertises.
     ///
     /// # Panics
     /// If there is no such node.
@@ -105,9 +118,15 @@ impl Links {
 
     /// Sets one direction.
     pub fn set(&self, from: u64, to: u64, link: Link) {
-        if let Some(way) = self.ways.get(&(from, to)) {
-            way.link.send_replace(link);
+        let Some(way) = self.ways.get(&(from, to)) else { return };
+        if let Some(namespaces) = &self.namespaces {
+            match namespaces.set(from, to, link) {
+                // Nodes send each other something all the time.
+                Ok(()) => way.felt.fetch_add(u64::from(link != Link::Open), Ordering::Relaxed),
+                Err(error) => return progress(format_args!("link {from} to {to}: {error}")),
+            };
         }
+        way.link.send_replace(link);
     }
 
     /// Sets both directions between two nodes.
@@ -119,12 +138,24 @@ impl Links {
     /// Opens all links. Says how many chunks and connections felt what they were before.
     pub fn open_all(&self) -> u64 {
         let mut felt = 0;
-        for way in self.ways.values() {
-            way.link.send_replace(Link::Open);
+        for ((from, to), way) in &*self.ways {
+            if *way.link.borrow() != Link::Open {
+                self.set(*from, *to, Link::Open);
+            }
             felt += way.felt.swap(0, Ordering::Relaxed);
         }
         felt
     }
+}
+
+/// Every direction, open.
+fn ways_of(nodes: &[(u64, String)]) -> BTreeMap<Direction, Way> {
+    let pairs = nodes.iter().flat_map(|(from, _)| nodes.iter().map(|(to, _)| (*from, *to)));
+    pairs
+        .map(|direction| {
+            (direction, Way { link: watch::Sender::new(Link::Open), felt: AtomicU64::new(0) })
+        })
+        .collect()
 }
 
 /// The proxy of one node.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
+use super::Network;
 use crate::faultfs::FaultFs;
 
 /// One kind of fault. Which nodes it hits, how hard and how long is drawn each time.
@@ -67,10 +68,13 @@ impl Nemesis {
         matches!(self, Self::PowerCut | Self::PowerCutAll)
     }
 
-    /// Why it cannot be done here, if it cannot.
+    /// Why it cannot be done here, on this network, if it cannot.
     #[must_use]
-    pub fn hindrance(self) -> Option<String> {
+    pub fn hindrance(self, network: Network) -> Option<String> {
         match self {
+            Self::SlowLinks if network == Network::Namespaces => {
+                Some("packets are lost there, and not delayed".to_owned())
+            }
             Self::DiskFull if !super::SmallDisk::is_possible() => {
                 Some("only root can mount a small file system".to_owned())
             }

@@ -37,7 +37,7 @@ pub struct Scenario {
 }
 
 /// Every scenario.
-pub const ALL: [Scenario; 9] = [
+pub const ALL: [Scenario; 10] = [
     Scenario {
         name: "nats-7567",
         peer: "split in two after one power failure and pauses: a stale node and one that had \
@@ -100,6 +100,15 @@ pub const ALL: [Scenario; 9] = [
                 restart of all: it is known",
         quick: false,
         play: |stage| duplicates::across_trim(stage).boxed_local(),
+    },
+    Scenario {
+        name: "deposed-retry",
+        peer: "this log, once: a deposed leader acknowledged a retry whose first try had been cut, \
+               with the offset of what had taken its place",
+        check: "a batch is sent twice to a leader that is cut off while others are committed at \
+                its offset: acknowledged or not, it is stored once and where it was said to be",
+        quick: true,
+        play: |stage| duplicates::at_a_deposed_leader(stage).boxed_local(),
     },
     Scenario {
         name: "redpanda-9571",

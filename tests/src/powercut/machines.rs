@@ -52,6 +52,11 @@ impl Machines {
         place.ok_or_else(|| failure(format!("there is no node {id}")))
     }
 
+    /// A node.
+    pub(super) fn node(&self, id: u64) -> Outcome<&Node> {
+        Ok(&self.cluster.nodes[self.place(id)?])
+    }
+
     /// A node's disk.
     pub(super) fn disk(&self, id: u64) -> Outcome<&FaultFs> {
         Ok(&self.disks[self.place(id)?])
@@ -109,6 +114,23 @@ impl Machines {
             return Err(failure(format!("node {id} does not say that its disk failed: {said}")));
         }
         Ok(())
+    }
+
+    /// Waits until a node has ended by itself, with an error that says why.
+    pub(super) async fn wait_ended(&mut self, id: u64, why: &str) -> Outcome {
+        let place = self.place(id)?;
+        let status = self.cluster.nodes[place].ended().await?;
+        let log = self.cluster.nodes[place].log()?;
+        if status.success() || !log.contains(why) {
+            return Err(failure(format!("node {id} ended with {status}: {log}")));
+        }
+        Ok(())
+    }
+
+    /// Starts a node whose power is on.
+    pub(super) fn start_again(&mut self, id: u64) -> Outcome {
+        let place = self.place(id)?;
+        self.cluster.nodes[place].start()
     }
 
     /// What happened to all disks together.

@@ -27,6 +27,8 @@ pub struct Node {
     pub dir: PathBuf,
     log: PathBuf,
     program: PathBuf,
+    /// A command that starts the program, if there is one.
+    launcher: Vec<String>,
     /// What else stands on its command line.
     arguments: Vec<String>,
     child: Option<Child>,
@@ -69,6 +71,7 @@ impl Node {
             dir: home.join(id.to_string()),
             log: home.join(format!("node-{id}.log")),
             program: program.to_owned(),
+            launcher: Vec::new(),
             arguments,
             child: None,
             stdin: None,
@@ -84,6 +87,16 @@ impl Node {
         }
     }
 
+    /// Adds a switch to the command line: the next start has it.
+    pub fn add_switch(&mut self, switch: &str) {
+        self.arguments.push(switch.to_owned());
+    }
+
+    /// Starts the program by another command, which must become it; an empty one is none.
+    pub fn set_launcher(&mut self, launcher: Vec<String>) {
+        self.launcher = launcher;
+    }
+
     /// Starts the process; it ends by itself if this one does.
     ///
     /// # Errors
@@ -93,7 +106,14 @@ impl Node {
             return Err(format!("node {} runs already", self.id).into());
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(&self.program);
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(&self.program),
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command.args(others).arg(&self.program);
+                command
+            }
+        };
         for (variable, _) in std::env::vars_os() {
             if variable.as_encoded_bytes().starts_with(b"DURAMEN_") {
                 command.env_remove(variable);
@@ -256,9 +276,21 @@ impl Node {
     /// # Errors
     /// It does not run.
     pub fn resident_bytes(&self) -> Outcome<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that the process ever had resident.
+    ///
+    /// # Errors
+    /// As [`Self::resident_bytes`].
+    pub fn peak_bytes(&self) -> Outcome<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Outcome<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let text = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let text = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no such line")?;
         Ok(text.trim().parse::<u64>()? * 1024)
     }
 

@@ -75,8 +75,7 @@ impl Wire {
             value: Some(bytes::Bytes::copy_from_slice(value.as_bytes())),
             ..v1::Record::default()
         };
-        let payload =
-            v1::produce_request::Payload::Records(v1::RecordList { records: vec![record] });
+        let payload = v1::produce_request::Payload::Records(v1::RecordList::new(vec![record]));
         self.send(v1::ProduceRequest {
             topic: topic.to_owned(),
             partition,

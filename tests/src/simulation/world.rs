@@ -4,9 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use duramen_env::{Disk, SimDisk};
+use duramen_log::verify_dir;
 use duramen_types::{NodeId, PartitionId, Timestamp, TopicId};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -64,6 +68,25 @@ impl KeyName {
     }
 }
 
+/// The log in which a bit was flipped.
+pub(super) struct Flipped {
+    pub(super) disk: SimDisk,
+    pub(super) file: PathBuf,
+}
+
+impl Flipped {
+    /// Whether the damage is still where a reader could meet it.
+    fn is_there(&self) -> bool {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        // A log that was put aside has another place, and a trimmed segment none.
+        let Some(dir) = self.file.parent().filter(|_| disk.exists(&self.file).unwrap_or(true))
+        else {
+            return false;
+        };
+        !verify_dir(&disk, dir, &mut |_| {}).is_ok_and(|report| report.problems.is_empty())
+    }
+}
+
 /// What happened, as lines of text.
 pub(super) struct Trace {
     keep: bool,
@@ -105,6 +128,8 @@ pub(super) struct World {
     /// How long after that every partition served, and all replicas were the same.
     pub(super) served_after: Cell<Option<Duration>>,
     pub(super) converged_after: Cell<Option<Duration>>,
+    /// Where a bit was flipped: what reads nothing there is not done until the scrubber found it.
+    pub(super) flipped: RefCell<Option<Flipped>>,
     /// The partition of the last record acknowledged, until somebody takes it.
     pub(super) acknowledged_key: Cell<Option<u32>>,
     violations: RefCell<Vec<String>>,
@@ -132,6 +157,7 @@ impl World {
             unserved: RefCell::default(),
             served_after: Cell::default(),
             converged_after: Cell::default(),
+            flipped: RefCell::default(),
             acknowledged_key: Cell::default(),
             violations: RefCell::default(),
             outside: Cell::default(),
@@ -216,6 +242,12 @@ impl World {
         let keys = self.keys.borrow();
         let at = keys.iter().position(|key| key.topic == topic && key.partition == partition)?;
         u32::try_from(at).ok()
+    }
+
+    /// The file with a flipped bit that nobody has found.
+    pub(super) fn unfound_flip(&self) -> Option<PathBuf> {
+        let flipped = self.flipped.borrow();
+        flipped.as_ref().filter(|flipped| flipped.is_there()).map(|flipped| flipped.file.clone())
     }
 
     /// Waits until the run is in a phase, or is violated.

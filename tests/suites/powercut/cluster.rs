@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use duramen_tests::powercut::{PowercutOptions, control, run};
+use duramen_tests::powercut::{PowercutOptions, control, forget_metadata, run};
 use duramen_tests::processes::{say, size};
 
 use crate::can_mount;
@@ -33,4 +33,12 @@ async fn when_all_disks_lie_the_loss_is_noticed() {
     let (figures, findings) = control(&program(), 1).await.unwrap();
     say(format_args!("all disks lie: {}", figures.to_line()));
     assert!(findings.is_empty(), "{findings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_forgot_metadata_ends_and_joins_anew() {
+    if !can_mount("a_node_that_forgot_metadata_ends_and_joins_anew") {
+        return;
+    }
+    forget_metadata(&program(), 1).await.unwrap();
 }

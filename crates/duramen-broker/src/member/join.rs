@@ -9,7 +9,6 @@ use duramen_metadata::{Command, Outcome, plan_register_node};
 use duramen_net::Channel;
 use duramen_proto::internal as pb;
 use duramen_proto::internal::peer_service_client::PeerServiceClient;
-use duramen_raft::GroupId;
 use duramen_types::NodeId;
 use tokio::time::Instant;
 
@@ -64,7 +63,9 @@ fn waiting(member: &Member, broker: &Broker, error: &BrokerError) -> String {
 }
 
 async fn step(member: &Member, broker: &Broker) -> Result<(), BrokerError> {
-    if matches!(broker.phase(), Phase::Joining { .. }) && !is_in_group(member) {
+    // Asked again until it is registered: an entry that takes this node in may be here and be cut
+    // from the log of the next leader, which then knows nothing of this node.
+    if matches!(broker.phase(), Phase::Joining { .. }) {
         ask_to_join(member, broker).await?;
     }
     let (formed, register) = {
@@ -84,15 +85,6 @@ fn settle(outcome: Outcome) -> Result<(), BrokerError> {
         Outcome::Refused(refusal) => Err(refusal.into()),
         _ => Ok(()),
     }
-}
-
-/// Whether the metadata group has this node's replica among its members.
-fn is_in_group(member: &Member) -> bool {
-    let incarnation = member.host.local().incarnation;
-    member.host.group(GroupId::Metadata).is_some_and(|group| {
-        let members = group.membership();
-        members.voters.contains(&incarnation) || members.learners.contains(&incarnation)
-    })
 }
 
 async fn ask_to_join(member: &Member, broker: &Broker) -> Result<(), BrokerError> {

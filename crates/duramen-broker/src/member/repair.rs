@@ -1,10 +1,14 @@
-//! What becomes of this node's replicas that are lost or damaged: each is replaced by a new one,
-//! under an id that was never used, as soon as a majority of its partition can bring that in.
+//! What becomes of replicas that are lost or damaged: each is replaced by a new one, under an id that
+//! was never used, as soon as a majority of its partition can bring that in.
+//!
+//! A replica that lost what it had acknowledged does not know it: its leader does, whose node asks
+//! for the replacement. The replica's own node learns of it from the metadata, like everybody.
 //!
 //! The damaged files stay as they are until the new replica is whole and votes. Only then are they
 //! removed: on the word of the metadata that names the replica as replaced, never because it is
 //! not mentioned.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use duramen_metadata::{Command, Outcome, State, plan_repair};
@@ -22,7 +26,8 @@ pub(super) async fn run(member: &Member) -> bool {
     sweep(member).await && asked
 }
 
-/// After a restart in the middle of a repair: says again what is wrong with the replaced replica.
+/// Says what is wrong with a replica that is being replaced here: again after a restart in the
+/// middle of it, or for the first time if its leader asked for it.
 async fn examine_replaced(member: &Member) {
     let node = member.host.local().node;
     let state = member.metadata().state().clone();
@@ -30,12 +35,16 @@ async fn examine_replaced(member: &Member) {
         let Some(now) = partition.replacement.filter(|now| now.new.node == node) else { continue };
         let Some(topic) = state.topic_by_id(id.topic) else { continue };
         let is_here = partition.replica_on(node).is_some_and(|held| held.id == now.old);
-        if !is_here || member.is_out(id, now.old) {
+        // One that is open still is closed first, in the next pass.
+        let is_open = member.partition(id).is_some_and(|open| open.group.replica() == now.old);
+        if !is_here || is_open || member.is_out(id, now.old) {
             continue;
         }
         let (group, options) = (GroupId::Partition(id), partition_log(&topic.config()));
         let reason = match member.host.examine(group, now.old, options).await {
-            Ok(()) => "it was found damaged while it was open".to_owned(),
+            Ok(()) => "it was found damaged while it was open, or without entries that it had \
+                       acknowledged to its leader"
+                .to_owned(),
             Err(error) => with_causes(&error),
         };
         member.take_out(id, now.old, reason);
@@ -55,25 +64,35 @@ fn forget_replaced(member: &Member) {
     });
 }
 
+/// Replicas to be replaced: those of this node that take no part, and those of others that lost what
+/// they had acknowledged to this node.
+fn due(member: &Member) -> BTreeSet<(TopicPartition, ReplicaId)> {
+    let mut due: BTreeSet<_> = {
+        let problems = member.problems.read().unwrap_or_else(PoisonError::into_inner);
+        problems.keys().copied().collect()
+    };
+    for (id, handle) in member.partitions() {
+        due.extend(handle.group.losses().iter().map(|loss| (id, loss.replica)));
+    }
+    due
+}
+
 /// Asks for the replacement of replicas that take no part.
 async fn replace(member: &Member) -> bool {
     if !member.is_registered() {
         return false;
     }
-    let out: Vec<(TopicPartition, ReplicaId)> = {
-        let problems = member.problems.read().unwrap_or_else(PoisonError::into_inner);
-        problems.keys().copied().collect()
-    };
     let mut settled = true;
-    for (id, replica) in out {
+    for (id, replica) in due(member) {
         let mut random = || member.env.random.next_u64();
         let command = plan_repair(&member.metadata().state(), id, replica, &mut random);
         let Some(command @ Command::ReplaceReplica(asked)) = command else { continue };
         match member.writer.propose(&command).await {
             Ok((_, Outcome::ReplacementSet { replica: new })) => {
+                let node = asked.new.node;
                 tracing::warn!(
-                    partition = %id, %replica, %new,
-                    "a replica that takes no part is being replaced by a new one on this node"
+                    partition = %id, %replica, %new, %node,
+                    "a lost or damaged replica is being replaced by a new one on its node"
                 );
             }
             Ok((_, outcome)) => {

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use duramen_raft::{Applied, Check, Group, Proposal, ProposalKind, ProposeError, Proposed};
+use duramen_raft::{
+    Applied, Check, Group, Progress, Proposal, ProposalKind, ProposeError, Proposed,
+};
 use duramen_types::{Offset, Term, Timestamp};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::overlay::{Overlay, Verdict};
 use super::{ProduceItem, Produced};
@@ -160,24 +162,19 @@ impl Actor {
         self.bytes.fetch_sub(item.batches.len(), Ordering::Relaxed);
         let group = Arc::clone(&self.group);
         self.duplicates.push(Box::pin(async move {
-            let mut progress = group.progress();
-            let committed = progress
-                .wait_for(|progress| progress.high_watermark >= end || progress.leader_term > term);
-            let is_committed = committed.await.map(|progress| progress.high_watermark >= end);
-            // The first try may have been cut meanwhile, and what is committed there another's.
-            let is_there = item
-                .producer
-                .is_some_and(|batch| group.check_producer(&batch) == Check::Duplicate(base_offset));
-            let answer = match is_committed {
-                Ok(true) if is_there => {
-                    // Perhaps an earlier leader's. What was trimmed nobody knows any more.
-                    let appended = group.appended_at(base_offset).await;
-                    let (term, append_time) = appended.unwrap_or((term, Timestamp::MIN));
-                    let place = Place { base_offset, records: item.records, duplicate: true };
-                    Ok(produced(&group, term, place, append_time))
-                }
-                // It is in the log of a leader that is none any more.
-                Ok(_) | Err(_) => Err(BrokerError::UnknownOutcome),
+            let is_there = || {
+                item.producer.is_some_and(|batch| {
+                    group.check_producer(&batch) == Check::Duplicate(base_offset)
+                })
+            };
+            let answer = if is_committed(group.progress(), end, term, is_there).await {
+                // Perhaps an earlier leader's. What was trimmed nobody knows any more.
+                let appended = group.appended_at(base_offset).await;
+                let (term, append_time) = appended.unwrap_or((term, Timestamp::MIN));
+                let place = Place { base_offset, records: item.records, duplicate: true };
+                Ok(produced(&group, term, place, append_time))
+            } else {
+                Err(BrokerError::UnknownOutcome)
             };
             // The client may have gone.
             drop(item.reply.send(answer));
@@ -243,6 +240,22 @@ impl Actor {
     }
 }
 
+/// Waits until it is decided what became of a try that ends at `end` in the log of the leader of
+/// `term`: committed, or perhaps cut because a later leader has none of it. Other records may be
+/// committed at its offsets by then, so `is_there` says whether the log still has this one.
+async fn is_committed(
+    mut progress: watch::Receiver<Progress>,
+    end: Offset,
+    term: Term,
+    is_there: impl FnOnce() -> bool,
+) -> bool {
+    let decided = progress
+        .wait_for(|progress| progress.high_watermark >= end || progress.leader_term > term)
+        .await
+        .is_ok_and(|progress| progress.high_watermark >= end);
+    decided && is_there()
+}
+
 async fn fly(number: u64, term: Term, items: Vec<ProduceItem>, proposed: Proposed) -> Flight {
     Flight { number, term, items, outcome: proposed.outcome().await }
 }
@@ -273,5 +286,37 @@ fn produced(group: &Group, term: Term, place: Place, append_time: Timestamp) -> 
         duplicate: place.duplicate,
         synced_replicas,
         replicas,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: Offset = Offset::new(8);
+    const TERM: Term = Term::new(3);
+
+    async fn after(high_watermark: u64, leader_term: u64, is_there: bool) -> bool {
+        let (sender, receiver) = watch::channel(Progress::default());
+        let decided = is_committed(receiver, END, TERM, move || is_there);
+        sender.send_modify(|progress| {
+            progress.high_watermark = Offset::new(high_watermark);
+            progress.leader_term = Term::new(leader_term);
+        });
+        decided.await
+    }
+
+    #[tokio::test]
+    async fn a_first_try_counts_when_it_is_committed() {
+        assert!(after(8, 3, true).await);
+        // Committed by the next leader.
+        assert!(after(9, 4, true).await);
+    }
+
+    #[tokio::test]
+    async fn a_first_try_that_was_cut_does_not_count() {
+        assert!(!after(7, 4, true).await);
+        // Others were committed at its offsets.
+        assert!(!after(8, 4, false).await);
     }
 }

@@ -119,6 +119,10 @@ fn call(call: Call) -> Verdict {
             let last = call.last_log_id.map(wire::log_id_from_wire).transpose();
             if from.is_ok() && last.is_ok() { Verdict::Accepted } else { Verdict::Refused }
         }
+        Call::Lost(call) => match crate::network::lost_call(call) {
+            Ok(_) => Verdict::Accepted,
+            Err(_) => Verdict::Refused,
+        },
         Call::Snapshot(call) => {
             let stored = call.membership.map(wire::membership_from_wire);
             let (Some(Ok(stored)), Ok(_)) = (stored, wire::vote_from_wire(call.vote)) else {
@@ -249,6 +253,7 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
         leader_commit: log_id,
         entries: entries(),
     };
+    let lost = pb::LostCall { vote: wire_vote, missing: log_id };
     let transfer = pb::TransferCall { from_leader: wire_vote, to: 2, last_log_id: log_id };
     let transferred =
         pb::TransferReply { result: Some(pb::transfer_reply::Result::Accepted(true)) };
@@ -277,6 +282,7 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
         call(Call::Vote(vote_call)),
         call(Call::PreVote(vote_call)),
         call(Call::Transfer(transfer)),
+        call(Call::Lost(lost)),
         call(Call::Snapshot(snapshot)),
         reply(Reply::Vote(vote_reply)),
         reply(Reply::Snapshot(pb::SnapshotReply { vote: wire_vote })),

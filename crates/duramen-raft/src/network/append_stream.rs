@@ -16,22 +16,23 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, StreamAppendRe
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::client::{Target, unreachable};
+use super::acknowledged::{Acknowledged, Asked};
+use super::client::{Target, distrusted, unreachable};
 use super::link::{AppendAnswer, AppendLane, Link};
 use crate::limits;
-use crate::types::{LogId, TypeConfig};
+use crate::types::TypeConfig;
 use crate::wire;
 
 struct Pending {
     seq: u64,
-    prev: Option<LogId>,
-    last: Option<LogId>,
+    asked: Asked,
     bytes: usize,
     sent: Instant,
 }
 
 struct State<S> {
     target: Target,
+    acknowledged: Arc<Acknowledged>,
     input: S,
     input_ended: bool,
     lane: AppendLane,
@@ -48,7 +49,7 @@ type Item = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 
 /// Sends the requests of `input` over a link, pipelined.
 pub(super) fn pipelined<S>(
-    target: Target,
+    (target, acknowledged): (Target, Arc<Acknowledged>),
     link: Arc<Link>,
     input: S,
 ) -> impl Stream<Item = Item> + Send
@@ -58,6 +59,7 @@ where
     let (lane, answers) = Link::open_stream(link);
     let state = State {
         target,
+        acknowledged,
         input,
         input_ended: false,
         lane,
@@ -140,8 +142,7 @@ where
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<(), RPCError<TypeConfig>> {
-        let prev = request.prev_log_id;
-        let last = request.entries.last().map(|entry| entry.log_id).or(prev);
+        let asked = self.target.ask(&self.acknowledged, &request);
         let seq = self.next_seq;
         self.next_seq += 1;
         let (message, bytes) = self.target.append_message(seq, &request);
@@ -156,7 +157,7 @@ where
             self.early.insert(seq, Some(pb::AppendResult { result: Some(result) }));
         }
         self.bytes += bytes;
-        self.pending.push_back(Pending { seq, prev, last, bytes, sent: Instant::now() });
+        self.pending.push_back(Pending { seq, asked, bytes, sent: Instant::now() });
         Ok(())
     }
 
@@ -169,12 +170,17 @@ where
         Some(match wire::append_result_from_wire(result) {
             // Only an append that follows something can conflict.
             Ok(wire::AppendAnswer::Raft(AppendEntriesResponse::Conflict))
-                if pending.prev.is_none() =>
+                if pending.asked.prev.is_none() =>
             {
                 Err(unreachable("the follower answered nonsense"))
             }
             Ok(wire::AppendAnswer::Raft(response)) => {
-                Ok(response.into_stream_result(pending.prev, pending.last))
+                match self.acknowledged.answered(&pending.asked, &response) {
+                    Ok(()) => {
+                        Ok(response.into_stream_result(pending.asked.prev, pending.asked.last))
+                    }
+                    Err(distrust) => Err(distrusted(&distrust)),
+                }
             }
             Ok(wire::AppendAnswer::Refused(reason)) => Err(unreachable(&reason)),
             Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),

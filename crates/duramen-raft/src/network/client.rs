@@ -16,11 +16,12 @@ use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use super::acknowledged::{Acknowledged, Asked, Distrust};
 use super::append_stream::pipelined;
 use super::link::{Link, LinkError};
 use super::links::Links;
 use crate::limits;
-use crate::types::{GroupId, RaftNodeId, Snapshot, TypeConfig, Vote};
+use crate::types::{GroupId, LogId, RaftNodeId, Snapshot, TypeConfig, Vote};
 use crate::wire;
 
 /// Which node holds which replica of a group.
@@ -30,6 +31,11 @@ pub(super) fn unreachable(reason: &str) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::from_string(reason))
 }
 
+/// An answer that openraft is not to hear of: to it the replica is one that cannot be reached.
+pub(super) fn distrusted(distrust: &Distrust) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::new(distrust))
+}
+
 /// Makes the network clients of one group.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupNetworkFactory {
@@ -37,23 +43,35 @@ pub(crate) struct GroupNetworkFactory {
     group: GroupId,
     replica: ReplicaId,
     members: Members,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl GroupNetworkFactory {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         links: Arc<Links>,
         group: GroupId,
         replica: ReplicaId,
         members: Members,
     ) -> Self {
-        Self { links, group, replica, members }
+        let acknowledged = Arc::new(Acknowledged::new(group));
+        Self { links, group, replica, members, acknowledged }
+    }
+
+    /// What the other replicas acknowledge to this one.
+    pub(crate) fn acknowledged(&self) -> Arc<Acknowledged> {
+        Arc::clone(&self.acknowledged)
     }
 
     fn client(&self, target: RaftNodeId, heartbeat: bool) -> GroupNetwork {
         let to = ReplicaId::new(target);
         let target = Target { group: self.group, from: self.replica, to };
-        let links = Arc::clone(&self.links);
-        GroupNetwork { links, members: Arc::clone(&self.members), target, heartbeat }
+        GroupNetwork {
+            links: Arc::clone(&self.links),
+            members: Arc::clone(&self.members),
+            acknowledged: Arc::clone(&self.acknowledged),
+            target,
+            heartbeat,
+        }
     }
 }
 
@@ -80,6 +98,15 @@ pub(super) struct Target {
 impl Target {
     fn address(&self) -> pb::GroupAddress {
         wire::group_to_wire(self.group, self.from.get(), self.to.get())
+    }
+
+    /// Notes that an append goes out.
+    pub(super) fn ask(
+        &self,
+        acknowledged: &Acknowledged,
+        request: &AppendEntriesRequest<TypeConfig>,
+    ) -> Asked {
+        acknowledged.ask(self.to, request)
     }
 
     /// An append on the wire, and its bytes of payload.
@@ -109,6 +136,7 @@ impl Target {
 pub(crate) struct GroupNetwork {
     links: Arc<Links>,
     members: Members,
+    acknowledged: Arc<Acknowledged>,
     target: Target,
     heartbeat: bool,
 }
@@ -144,6 +172,8 @@ impl GroupNetwork {
         &self,
         call: pb::raft_call::Call,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // It would vote for whom it knows no better than, and it forgot what it knew.
+        self.acknowledged.trust(self.target.to).map_err(|distrust| distrusted(&distrust))?;
         match self.call(call).await? {
             pb::raft_reply::Reply::Vote(reply) => wire::vote_reply_from_wire(reply)
                 .map_err(|error| RPCError::Unreachable(Unreachable::new(&error))),
@@ -156,6 +186,7 @@ impl GroupNetwork {
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
         let link = self.link(pb::LinkClass::Urgent)?;
+        let asked = self.target.ask(&self.acknowledged, &request);
         let heartbeat = pb::Heartbeat {
             group: Some(self.target.address()),
             vote: Some(wire::vote_to_wire(&request.vote)),
@@ -165,9 +196,32 @@ impl GroupNetwork {
         let down = |error: LinkError| RPCError::Unreachable(Unreachable::new(&error));
         let result = link.heartbeat(heartbeat).await.map_err(down)?;
         match wire::append_result_from_wire(Some(result)) {
-            Ok(wire::AppendAnswer::Raft(response)) => Ok(response),
+            Ok(wire::AppendAnswer::Raft(response)) => {
+                let believed = self.acknowledged.answered(&asked, &response);
+                if matches!(
+                    (&believed, &response),
+                    (Err(Distrust::Lost(_)), AppendEntriesResponse::Conflict)
+                ) {
+                    self.tell_lost(&request.vote, asked.prev).await;
+                }
+                believed.map(|()| response).map_err(|distrust| distrusted(&distrust))
+            }
             Ok(wire::AppendAnswer::Refused(reason)) => Err(unreachable(&reason)),
             Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        }
+    }
+}
+
+impl GroupNetwork {
+    /// Tells the replica that it does not have what it acknowledged: it cannot know. Told again with
+    /// every heartbeat while it goes on.
+    async fn tell_lost(&self, vote: &Vote, missing: Option<LogId>) {
+        let lost = pb::LostCall {
+            vote: Some(wire::vote_to_wire(vote)),
+            missing: missing.map(wire::log_id_to_wire),
+        };
+        if let Err(error) = self.call(pb::raft_call::Call::Lost(lost)).await {
+            tracing::debug!(replica = %self.target.to, %error, "the replica was told of its loss");
         }
     }
 }
@@ -228,7 +282,10 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         }
         let opened = async move {
             match self.link(pb::LinkClass::Bulk) {
-                Ok(link) => Ok(pipelined(self.target, link, input).boxed()),
+                Ok(link) => {
+                    let told = (self.target, Arc::clone(&self.acknowledged));
+                    Ok(pipelined(told, link, input).boxed())
+                }
                 Err(error) => Ok(refused(input, error).boxed()),
             }
         };
@@ -258,9 +315,13 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        self.acknowledged
+            .trust(self.target.to)
+            .map_err(|distrust| StreamingError::Unreachable(Unreachable::new(&distrust)))?;
+        let (sent, last) = (vote, snapshot.meta.last_log_id);
         let call = pb::raft_call::Call::Snapshot(pb::SnapshotCall {
             vote: Some(wire::vote_to_wire(&vote)),
-            last_log_id: snapshot.meta.last_log_id.map(wire::log_id_to_wire),
+            last_log_id: last.map(wire::log_id_to_wire),
             membership: Some(wire::membership_to_wire(&snapshot.meta.last_membership)),
             data: snapshot.snapshot,
         });
@@ -274,6 +335,9 @@ impl RaftNetworkV2<TypeConfig> for GroupNetwork {
         };
         let vote = wire::vote_from_wire(reply.vote)
             .map_err(|error| StreamingError::Unreachable(Unreachable::new(&error)))?;
+        if vote == sent {
+            self.acknowledged.installed(self.target.to, &vote, last);
+        }
         Ok(SnapshotResponse::new(vote))
     }
 

@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 use crate::group::Group;
 use crate::host::Groups;
 use crate::limits;
-use crate::types::{Snapshot, SnapshotMeta, TypeConfig};
+use crate::types::{LogId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::wire::{self, WireError};
 
 type Parked = Pin<Box<dyn Future<Output = Frame> + Send>>;
@@ -154,7 +154,8 @@ async fn call_group(groups: Arc<Groups>, call: pb::RaftCall) -> Frame {
     Frame::Reply(pb::RaftReply { id: call.id, reply: Some(reply) })
 }
 
-async fn answer(
+/// What a replica answers to a call, or why it refuses it.
+pub(crate) async fn answer(
     group: &Group,
     call: Option<pb::raft_call::Call>,
 ) -> Result<pb::raft_reply::Reply, String> {
@@ -176,10 +177,17 @@ async fn answer(
             Ok(Reply::Vote(wire::vote_reply_to_wire(&response)))
         }
         Call::Transfer(call) => transfer(group, call).await.map(Reply::Transfer),
+        Call::Lost(call) => {
+            let (leader, missing) = lost_call(call).map_err(text)?;
+            let is_so = group.give_up(&leader, missing).await;
+            let answer = if is_so { "the replica takes no part any more" } else { "it is not so" };
+            Ok(Reply::Refused(answer.to_owned()))
+        }
         Call::Snapshot(call) => {
             let vote = wire::vote_from_wire(call.vote).map_err(text)?;
             let membership = call.membership.ok_or("the membership is missing")?;
             let last = call.last_log_id.map(wire::log_id_from_wire).transpose().map_err(text)?;
+            group.replica.check_snapshot(&call.data, last).map_err(text)?;
             let meta = SnapshotMeta {
                 last_log_id: last,
                 last_membership: wire::membership_from_wire(membership).map_err(text)?,
@@ -191,6 +199,12 @@ async fn answer(
             }))
         }
     }
+}
+
+/// Whose word it is, and which entry the replica is said to have lost.
+pub(crate) fn lost_call(call: pb::LostCall) -> Result<(Vote, LogId), WireError> {
+    let missing = call.missing.ok_or(WireError::Missing { part: "lost log id" })?;
+    Ok((wire::vote_from_wire(call.vote)?, wire::log_id_from_wire(missing)?))
 }
 
 async fn transfer(group: &Group, call: pb::TransferCall) -> Result<pb::TransferReply, String> {

@@ -35,6 +35,8 @@ pub(super) struct Cluster {
     written: u64,
     /// What was acknowledged of the partition's records.
     pub(super) acked: BTreeMap<Offset, String>,
+    /// Replicas that may be found without what they acknowledged.
+    pub(super) liars: BTreeSet<ReplicaId>,
 }
 
 /// A result that is on its way.
@@ -87,8 +89,8 @@ impl Cluster {
             let ids = ids.clone();
             sim.host(name(*id), move || Arc::clone(&node).run(ids.clone()));
         }
-        let (down, acked) = (BTreeSet::new(), BTreeMap::new());
-        let mut cluster = Self { sim, nodes, down, written: 0, acked };
+        let (down, acked, liars) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
+        let mut cluster = Self { sim, nodes, down, written: 0, acked, liars };
         cluster.until("all nodes run", |cluster| {
             cluster.nodes.values().all(|node| node.host().is_some())
         });
@@ -309,6 +311,11 @@ impl Cluster {
             let states: Vec<_> = nodes.iter().map(state).collect();
             states[0].is_some() && states.iter().all(|state| *state == states[0])
         });
+        for group in self.nodes.keys().filter_map(|node| self.try_group(*node, id)) {
+            for loss in group.losses() {
+                assert!(self.liars.contains(&loss.replica), "it lost nothing: {loss:?}");
+            }
+        }
     }
 
     /// Waits until nodes have the same log and checks that it has all that was acknowledged, where

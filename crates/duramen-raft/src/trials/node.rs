@@ -230,6 +230,11 @@ impl StateMachine for Book {
         lock(&self.lines).join(&b'\n').into()
     }
 
+    fn check(&self, state: &[u8]) -> Result<(), RestoreError> {
+        let readable = std::str::from_utf8(state);
+        readable.map(|_| ()).map_err(|source| RestoreError { source: source.into() })
+    }
+
     fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
         let lines = state.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         *lock(&self.lines) = lines.map(Bytes::copy_from_slice).collect();

@@ -2,15 +2,19 @@
 
 use bytes::Bytes;
 use duramen_env::CrashMode;
-use duramen_types::LogIndex;
+use duramen_proto::internal as pb;
+use duramen_types::{LogIndex, Offset, Timestamp};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PARTITION};
 use super::content::value;
 use super::node::replica;
 use crate::GroupId;
 use crate::limits;
+use crate::network::answer;
 use crate::replica::lock;
-use crate::types::LogId;
+use crate::snapshot::SnapshotFile;
+use crate::types::{LogId, StoredMembership};
+use crate::wire::{self, WireError};
 
 const GROUP: GroupId = GroupId::Metadata;
 
@@ -168,4 +172,48 @@ fn is_cut_while_installing(point: u64, mode: CrashMode) -> bool {
     assert_eq!(cluster.node(lagging).refusal(GROUP), None, "point {point}, {mode:?}");
     check(&mut cluster, &[1, 2, 3], 50);
     cut
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_refused_and_the_group_goes_on() {
+    for (seed, id) in [(86, GROUP), (87, PARTITION)] {
+        let mut cluster = Cluster::new(seed, 3);
+        cluster.form(id, &[1, 2, 3]);
+        let leader = cluster.leader(id);
+        let follower = cluster.followers(id)[0];
+        cluster.settle(id, &[1, 2, 3]);
+        let vote = cluster.group(leader, id).vote();
+        let tip = cluster.group(leader, id).log_tip().0.get();
+        let last = LogId::new_term_index(vote.leader_id.term, tip + 10);
+        let snapshot = SnapshotFile {
+            last_log_id: Some(last),
+            membership: StoredMembership::default(),
+            next_offset: Offset::ZERO,
+            chain: 7,
+            append_time: Timestamp::EPOCH,
+            state: Bytes::from_static(&[0xff; 9]),
+        };
+        let earlier = LogId::new_term_index(vote.leader_id.term, tip + 9);
+        let other =
+            SnapshotFile { last_log_id: Some(earlier), state: Bytes::new(), ..snapshot.clone() };
+        let half = snapshot.encode().slice(..10);
+        for data in [Bytes::from_static(b"no snapshot"), half, snapshot.encode(), other.encode()] {
+            let call = pb::SnapshotCall {
+                vote: Some(wire::vote_to_wire(&vote)),
+                last_log_id: Some(wire::log_id_to_wire(last)),
+                membership: Some(wire::membership_to_wire(&snapshot.membership)),
+                data,
+            };
+            let answer = cluster.call(follower, move |host| async move {
+                let group = host.group(id).unwrap();
+                answer(&group, Some(pb::raft_call::Call::Snapshot(call))).await
+            });
+            let refused = WireError::Invalid { part: "snapshot" }.to_string();
+            assert_eq!(answer, Err(refused));
+        }
+        let (_, pending) = cluster.start_writing(leader, id, 5);
+        assert!(cluster.wait(pending).iter().all(Result::is_ok));
+        cluster.settle(id, &[1, 2, 3]);
+        assert!(!cluster.group(follower, id).status().stopped);
+    }
 }

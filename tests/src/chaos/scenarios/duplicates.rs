@@ -5,10 +5,14 @@ use duramen_proto::v1;
 
 use super::quorum::plain;
 use super::stage::{ASIDE, Stage};
+use crate::chaos::Link;
 use crate::processes::{Outcome, eventually};
 
 /// How long a produce may take whose followers stand still.
 const TIMEOUT_MS: u32 = 400;
+
+/// How long a retry waits for what becomes of its first try.
+const PATIENT_MS: u32 = 20_000;
 
 /// A produce of one record as the first of a new producer.
 async fn first_of_a_producer(stage: &Stage, value: &str) -> Outcome<v1::ProduceRequest> {
@@ -56,6 +60,40 @@ pub(super) async fn after_a_timeout(stage: &mut Stage) -> Outcome {
     is_known_at(stage, &request, offset).await?;
     stage.arena.start_nodes(&[leader].into())?;
     stage.arena.cluster.wait_ready().await?;
+    stage.serves().await?;
+    is_stored_once(stage, "once").await
+}
+
+/// A leader that is cut off holds a first try that nobody else has. The batch is sent to it again,
+/// and before it hears of the others they have committed records of their own at that offset.
+pub(super) async fn at_a_deposed_leader(stage: &mut Stage) -> Outcome {
+    stage.create_aside(NewTopic::new(ASIDE)).await?;
+    let before = stage.produce(&plain("before")).await?.base_offset;
+    let request = first_of_a_producer(stage, "once").await?;
+    let (leader, _) = stage.leader(ASIDE).await?;
+    let mut wire = stage.arena.cluster.node(leader).wire();
+    // Connected before it is alone.
+    wire.clone().describe_topic(ASIDE).await?;
+    let others = stage.others(leader);
+    for other in &others {
+        stage.arena.links.set_both(leader, *other, Link::Silent);
+    }
+    let short = v1::ProduceRequest { timeout_ms: TIMEOUT_MS / 2, ..request.clone() };
+    if let Ok(Ok(ack)) = wire.send(short).await {
+        return Err(format!("a leader acknowledged alone: {ack:?}").into());
+    }
+    let again = v1::ProduceRequest { timeout_ms: PATIENT_MS, ..request.clone() };
+    let replaced = async {
+        while stage.produce_at(&others, &plain("other")).await?.base_offset < before + 2 {}
+        stage.arena.links.open_all();
+        Outcome::Ok(())
+    };
+    let (told, replaced) = tokio::join!(wire.send(again), replaced);
+    replaced?;
+    if let Ok(ack) = told? {
+        is_known_at(stage, &request, ack.base_offset).await?;
+    }
+    stage.produce(&request).await?;
     stage.serves().await?;
     is_stored_once(stage, "once").await
 }

@@ -81,7 +81,7 @@ pub(super) async fn last_replica(stage: &mut Stage) -> Outcome {
 pub(super) fn plain(value: &str) -> v1::ProduceRequest {
     let value = Some(bytes::Bytes::copy_from_slice(value.as_bytes()));
     let record = v1::Record { value, ..v1::Record::default() };
-    let records = v1::RecordList { records: vec![record] };
+    let records = v1::RecordList::new(vec![record]);
     v1::ProduceRequest {
         topic: ASIDE.to_owned(),
         timeout_ms: 5_000,

@@ -9,7 +9,9 @@ use duramen_proto::v1;
 use duramen_proto::v1::fetch_response::Data;
 use tokio::time::Instant;
 
-use crate::chaos::{Arena, ArenaOptions, Counts, Disks, Load, LoadOptions, Recorder, audit};
+use crate::chaos::{
+    Arena, ArenaOptions, Counts, Disks, Load, LoadOptions, Network, Recorder, audit,
+};
 use crate::processes::{Outcome, eventually};
 
 /// The topic under load.
@@ -36,7 +38,12 @@ pub(super) struct Stage {
 impl Stage {
     /// Three nodes, under load.
     pub(super) async fn set(program: &Path, turns: usize) -> Outcome<Self> {
-        let options = ArenaOptions { program: program.to_owned(), nodes: 3, disks: Disks::Plain };
+        let options = ArenaOptions {
+            program: program.to_owned(),
+            nodes: 3,
+            disks: Disks::Plain,
+            network: Network::Proxies,
+        };
         let arena = Arena::start(&options).await?;
         let options = LoadOptions::default();
         let client =
@@ -97,9 +104,19 @@ impl Stage {
 
     /// Sends a request to whichever node leads, until one acknowledges it.
     pub(super) async fn produce(&self, request: &v1::ProduceRequest) -> Outcome<v1::ProduceAck> {
+        self.produce_at(&self.arena.ids(), request).await
+    }
+
+    /// The same, with a leader among these nodes.
+    pub(super) async fn produce_at(
+        &self,
+        ids: &[u64],
+        request: &v1::ProduceRequest,
+    ) -> Outcome<v1::ProduceAck> {
         eventually("the request is acknowledged", async || {
             let mut refusals = Vec::new();
-            for node in self.arena.cluster.nodes.iter().filter(|node| node.is_started()) {
+            let nodes = self.arena.cluster.nodes.iter();
+            for node in nodes.filter(|node| node.is_started() && ids.contains(&node.id)) {
                 match node.wire().send(request.clone()).await {
                     Ok(Ok(ack)) => return Ok(ack),
                     Ok(Err(refusal)) => refusals.push(refusal.message),

@@ -59,7 +59,7 @@ fn call(stream: u32, path: &str, messages: &[Vec<u8>]) -> Vec<u8> {
 pub(super) fn requests() -> Vec<Vec<u8>> {
     let begin = || [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(SETTINGS, ACK, 0, &[])].concat();
     let record = v1::Record { value: Some(b"value".as_slice().into()), ..v1::Record::default() };
-    let list = v1::RecordList { records: vec![record] };
+    let list = v1::RecordList::new(vec![record]);
     let produce = message(&v1::ProduceRequest {
         topic: "t".into(),
         payload: Some(v1::produce_request::Payload::Records(list)),

@@ -152,6 +152,9 @@ async fn converge(world: &World, client: &Client) {
 /// The groups whose replicas are not all there and at the same end, in words.
 async fn differing(world: &World, client: &Client) -> Vec<String> {
     let mut differing = Vec::new();
+    if let Some(file) = world.unfound_flip() {
+        differing.push(format!("the flipped bit in {} is not found", file.display()));
+    }
     let members = (1..=world.members.get()).map(NodeId::new).collect();
     let mut groups = vec![(METADATA.to_owned(), members)];
     for (at, topic) in world.plan.topics.iter().enumerate() {

@@ -10,6 +10,7 @@ use turmoil::Sim;
 
 use super::super::fault::FaultKind;
 use super::super::node::{self, DATA, HandOver, Node};
+use super::super::world::Flipped;
 use super::Director;
 
 impl Director {
@@ -75,8 +76,9 @@ impl Director {
         }
         let was_leader = self.leads(&node);
         self.world.tally.borrow_mut().count(FaultKind::BitFlip, was_leader);
-        let (name, path) = (&node.name, path.display());
-        self.world.note(format_args!("bit {bit} of byte {position} of {path} of {name} flips"));
+        let (name, file) = (&node.name, path.display());
+        self.world.note(format_args!("bit {bit} of byte {position} of {file} of {name} flips"));
+        *self.world.flipped.borrow_mut() = Some(Flipped { disk: node.disk.clone(), file: path });
         self.flipped = Some((Rc::clone(&node), node.boots()));
     }
 
