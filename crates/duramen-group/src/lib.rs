@@ -1,0 +1,34 @@
+//! Consumer groups: members, who of them reads which partition, and how far each group has come.
+//!
+//! A pure state machine, one per group shard. Raft orders commands; `State::apply` executes them,
+//! the same on every replica. Nothing here does I/O, reads a clock or draws a random number. What
+//! only the coordinator knows, since when a member was not heard of, is in `Sessions`, which is
+//! not replicated: what follows from it is proposed as a command and checked again when applied.
+//!
+//! ```text
+//!  member ──▶ coordinator ──Command──▶ Raft ──▶ State::apply ──▶ Outcome, Effects
+//!               │  ▲                                                        │
+//!               │  └───── resolve, assign, tell members ◀───────────────────┘
+//!               └─ Sessions: heard of? gives back what was revoked? ──▶ Expire
+//! ```
+//!
+//! How a partition moves (`holdings.rs` has the picture): the target changes, its holder is told to
+//! give it back, says that it has (or leaves, or is expired), and only then the next one gets it.
+//! No other partition stands still meanwhile.
+
+mod epoch;
+mod error;
+mod limits;
+mod name;
+mod subscription;
+
+pub use epoch::{GroupEpoch, MemberEpoch};
+pub use error::{DecodeError, ErrorKind};
+pub use limits::{
+    GROUP_MEMBERS_MAX, GROUP_OFFSETS_MAX, GROUP_PARTITIONS_MAX, GROUP_TOPICS_MAX, GROUPS_MAX,
+    LABEL_BYTES_MAX, NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PATTERN_BYTES_MAX,
+    REVOCATION_MS_MAX, SESSION_MS_MAX, SESSION_MS_MIN, SHARD_MEMBERS_MAX, SHARD_OFFSETS_MAX,
+    SHARD_TEXT_BYTES_MAX, SUBSCRIBED_NAMES_MAX,
+};
+pub use name::{GroupName, InstanceId, MemberId};
+pub use subscription::{Resolution, Subscription};
