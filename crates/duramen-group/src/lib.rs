@@ -16,12 +16,16 @@
 //! give it back, says that it has (or leaves, or is expired), and only then the next one gets it.
 //! No other partition stands still meanwhile.
 
+mod assign;
 mod epoch;
 mod error;
 mod limits;
 mod name;
 mod subscription;
 
+pub use assign::{
+    AssignInput, Assignment, Assignor, MemberInput, Racks, Range, UniformSticky, assignor, moves,
+};
 pub use epoch::{GroupEpoch, MemberEpoch};
 pub use error::{DecodeError, ErrorKind};
 pub use limits::{
