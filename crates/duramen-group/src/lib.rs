@@ -20,6 +20,7 @@ mod assign;
 mod command;
 mod epoch;
 mod error;
+mod format;
 mod group;
 mod holdings;
 mod limits;
