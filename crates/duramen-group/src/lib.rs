@@ -2,7 +2,7 @@
 //!
 //! A pure state machine, one per group shard. Raft orders commands; [`State::apply`] executes them,
 //! the same on every replica. Nothing here does I/O, reads a clock or draws a random number. What
-//! only the coordinator knows, since when a member was not heard of, is in `Sessions`, which is
+//! only the coordinator knows, since when a member was not heard of, is in [`Sessions`], which is
 //! not replicated: what follows from it is proposed as a command and checked again when applied.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod member;
 mod name;
 mod offsets;
 mod outcome;
+mod sessions;
 mod state;
 mod subscription;
 
@@ -49,5 +50,6 @@ pub use member::Member;
 pub use name::{GroupName, InstanceId, MemberId};
 pub use offsets::CommittedOffset;
 pub use outcome::{Applied, Bound, Effect, Outcome, Refusal, Removal, Text};
+pub use sessions::{Proposal, Sessions};
 pub use state::State;
 pub use subscription::{Resolution, Subscription};
