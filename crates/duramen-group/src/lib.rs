@@ -20,6 +20,7 @@ mod assign;
 mod command;
 mod epoch;
 mod error;
+mod explain;
 mod format;
 mod group;
 mod holdings;
@@ -38,6 +39,7 @@ pub use assign::{
 pub use command::{Action, Change, Command, Committer, ExpiryCause, Join, OffsetCommit};
 pub use epoch::{GroupEpoch, MemberEpoch};
 pub use error::{DecodeError, ErrorKind};
+pub use explain::{Explainer, PartitionBounds, Reason};
 pub use group::{Group, MemberAssignment, Phase};
 pub use holdings::Holding;
 pub use limits::{
