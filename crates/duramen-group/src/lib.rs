@@ -32,6 +32,8 @@ mod outcome;
 mod sessions;
 mod state;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 pub use assign::{
     AssignInput, Assignment, Assignor, MemberInput, Racks, Range, UniformSticky, assignor, moves,
