@@ -9,6 +9,7 @@
 
 mod corpus;
 mod drive;
+mod group;
 mod judge;
 mod metadata;
 mod mutate;

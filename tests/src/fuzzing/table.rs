@@ -2,7 +2,7 @@
 
 use duramen_env::fuzz::Decoder;
 
-use super::{metadata, network, planted, records};
+use super::{group, metadata, network, planted, records};
 
 /// Every decoder of the product, in the order of the layers.
 #[must_use]
@@ -11,6 +11,7 @@ pub fn all() -> Vec<Decoder> {
         records::DECODERS,
         duramen_log::fuzz::DECODERS,
         metadata::DECODERS,
+        group::DECODERS,
         duramen_raft::fuzz::DECODERS,
         duramen_broker::fuzz::DECODERS,
         duramen_grpc::fuzz::DECODERS,

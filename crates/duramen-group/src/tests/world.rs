@@ -1,0 +1,590 @@
+//! Clients, a network that loses, repeats and reorders, a coordinator, and the judge.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duramen_types::{MetadataIndex, Offset, PartitionId, Timestamp, TopicId, TopicPartition};
+
+use super::client::Client;
+use crate::{
+    Action, Change, Command, Committer, Effect, Explainer, Group, GroupName, InstanceId, Join,
+    MemberAssignment, MemberEpoch, MemberId, OffsetCommit, Outcome, Phase, Racks, Reason, Refusal,
+    Resolution, Sessions, State, Subscription, UniformSticky,
+};
+
+const SESSION_MS: u32 = 10_000;
+const CLIENTS_MAX: usize = 12;
+
+/// Something on its way.
+#[derive(Clone, Debug)]
+enum Message {
+    /// From a client, or from the coordinator to Raft.
+    Action(Action),
+    /// From a client.
+    Heartbeat(usize, MemberEpoch),
+    /// To a client.
+    Told(usize, MemberAssignment),
+    /// To a client: it is none any more.
+    Gone(usize, MemberEpoch),
+}
+
+pub(super) struct World {
+    state: State,
+    group: GroupName,
+    sessions: Sessions,
+    clients: Vec<Client>,
+    network: Vec<Message>,
+    /// Copies of what has arrived.
+    late: Vec<Message>,
+    /// Topics of the cluster: number of partitions.
+    topics: BTreeMap<TopicId, u32>,
+    index: u64,
+    time_ms: u64,
+    /// How far each partition was read by anybody, or reset to.
+    delivered: BTreeMap<TopicPartition, Offset>,
+    committed: BTreeMap<TopicPartition, Offset>,
+    /// The fence of each partition's last reset.
+    fenced: BTreeMap<TopicPartition, MemberEpoch>,
+    members_made: usize,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let topics = (0..3).map(|at| (topic(at), 2 + u32::from(at))).collect();
+        Self {
+            state: State::default(),
+            group: GroupName::new("g").unwrap(),
+            sessions: Sessions::default(),
+            clients: Vec::new(),
+            network: Vec::new(),
+            late: Vec::new(),
+            topics,
+            index: 1,
+            time_ms: 0,
+            delivered: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            fenced: BTreeMap::new(),
+            members_made: 0,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// One thing happens.
+    pub(super) fn step(&mut self, kind: u8, one: usize, two: usize) {
+        match kind {
+            // Most of what happens is that something arrives, out of order, lost or twice.
+            0..=119 => {
+                self.deliver(one, kind < 8, (8..16).contains(&kind));
+                (0..two % 8).for_each(|_| self.deliver(0, false, false));
+            }
+            120..=131 => self.start(one, two),
+            132..=134 => self.crash(one),
+            135..=137 => self.leave(one, two.is_multiple_of(2)),
+            138..=141 => self.deliver_late(one),
+            142..=171 => (0..4).for_each(|next| self.beat(one + next)),
+            172..=199 => self.read_and_commit(one, two),
+            200..=205 => self.change_topics(one, two),
+            206..=217 => self.resolve(),
+            218..=231 => self.plan(),
+            232..=239 => self.pass(u64::try_from(one % 3_000).unwrap()),
+            240..=243 => self.sessions = Sessions::adopt(&self.state, self.now()),
+            244..=246 => self.restore(),
+            247..=249 => self.reset(one, two),
+            250..=253 => self.subscribe(one, two),
+            254..=255 => self.delete_topic(one),
+        }
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub(super) fn tally(&self) -> String {
+        let mut text = String::new();
+        for (what, count) in &self.counts {
+            write!(text, "{what} {count}, ").unwrap();
+        }
+        text
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.time_ms)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(self.time_ms).unwrap())
+    }
+
+    fn here(&self) -> Option<&Group> {
+        self.state.group(&self.group)
+    }
+
+    /// A message arrives: one of those that are longest on the way, unless it is lost; it may
+    /// arrive again, much later.
+    fn deliver(&mut self, which: usize, lost: bool, twice: bool) {
+        if self.network.is_empty() {
+            return;
+        }
+        let message = self.network.remove(which % self.network.len().min(6));
+        if twice && self.late.len() < 30 {
+            self.late.push(message.clone());
+        }
+        if lost {
+            self.count("messages lost");
+        } else {
+            self.arrive(message);
+        }
+    }
+
+    /// Something arrives that was on the way for long.
+    fn deliver_late(&mut self, which: usize) {
+        if !self.late.is_empty() {
+            let message = self.late.swap_remove(which % self.late.len());
+            self.count("messages late");
+            self.arrive(message);
+        }
+    }
+
+    fn arrive(&mut self, message: Message) {
+        match message {
+            Message::Action(action) => {
+                self.apply(Change::Group { group: self.group.clone(), action });
+            }
+            Message::Heartbeat(client, epoch) => {
+                let id = self.clients[client].id.clone();
+                let at = (&self.group, &id);
+                match self.sessions.heartbeat(&self.state, at, epoch, self.now()) {
+                    Ok(_) => self.tell(&id),
+                    Err(Refusal::WrongEpoch { .. } | Refusal::UnknownMember) => {
+                        self.network.push(Message::Gone(client, epoch));
+                    }
+                    Err(_) => {}
+                }
+            }
+            Message::Told(client, assignment) => {
+                let group = self.state.group(&self.group);
+                let committed = |partition| {
+                    let found = group.and_then(|group| group.committed(partition));
+                    found.map_or(Offset::ZERO, |committed| committed.offset)
+                };
+                let client = &mut self.clients[client];
+                if let Some(epoch) = client.follow(&assignment, committed) {
+                    let member = client.id.clone();
+                    self.network.push(Message::Action(Action::Acknowledge { member, epoch }));
+                }
+            }
+            Message::Gone(client, epoch) => {
+                let client = &mut self.clients[client];
+                // What was said to an earlier life does not concern this one.
+                if epoch == client.epoch && epoch > MemberEpoch::ZERO {
+                    client.stop();
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, change: Change) -> Outcome {
+        let before = self.state.clone();
+        let command = Command { at: self.wall(), change };
+        let command = Command::decode(&command.encode()).unwrap();
+        let applied = self.state.apply(&command);
+        assert_eq!(Outcome::decode(&applied.outcome.encode()).as_ref(), Ok(&applied.outcome));
+        if matches!(applied.outcome, Outcome::Refused(_)) {
+            let unchanged = State { clock: before.clock, ..self.state.clone() };
+            assert_eq!(unchanged, before, "a refused command changed the state");
+            self.count("commands refused");
+        } else {
+            self.count("commands done");
+        }
+        self.sessions.observe(&self.state, &applied.effects, self.now());
+        for effect in &applied.effects {
+            match effect {
+                Effect::MemberJoined { member, .. } | Effect::AssignmentChanged { member, .. } => {
+                    self.tell(member);
+                }
+                Effect::MemberRemoved { .. } => self.count("members removed"),
+                _ => {}
+            }
+        }
+        self.judge_command(&before, &command.change, &applied.outcome);
+        applied.outcome
+    }
+
+    /// Commits are the holder's, never go back, and are of what was read.
+    fn judge_command(&mut self, before: &State, change: &Change, outcome: &Outcome) {
+        let Change::Group { action, .. } = change else { return };
+        match (action, outcome) {
+            (
+                Action::Commit { committer: Committer::Member { member, epoch }, offsets },
+                Outcome::Committed { refused },
+            ) => {
+                for commit in offsets {
+                    if refused.iter().any(|(partition, _)| *partition == commit.partition) {
+                        self.count("commits refused");
+                        continue;
+                    }
+                    self.count("commits done");
+                    let holding = before.group(&self.group).unwrap().holding(commit.partition);
+                    let holding = holding.expect("a commit of what nobody holds");
+                    assert_eq!(holding.member, *member, "a commit of another's partition");
+                    assert!(holding.since <= *epoch, "a commit of an old epoch");
+                    let fence = self.fenced.get(&commit.partition);
+                    assert!(fence.is_none_or(|fence| fence <= epoch), "from before a reset");
+                    assert!(commit.offset <= self.delivered[&commit.partition], "not read");
+                    let before = self.committed.insert(commit.partition, commit.offset);
+                    assert!(before.is_none_or(|before| before <= commit.offset), "it goes back");
+                }
+            }
+            (Action::Reset { offsets, .. }, Outcome::Reset { fence }) => {
+                for commit in offsets {
+                    self.fenced.insert(commit.partition, *fence);
+                    self.committed.insert(commit.partition, commit.offset);
+                    let delivered = self.delivered.entry(commit.partition).or_default();
+                    *delivered = commit.offset.max(*delivered);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, id: &MemberId) {
+        let Some(at) = self.clients.iter().position(|client| client.id == *id) else { return };
+        if let Some(assignment) = self.here().and_then(|group| group.assignment(id)) {
+            self.network.push(Message::Told(at, assignment));
+        }
+    }
+
+    /// Why partitions make no progress, as the coordinator would say.
+    fn explained(&self) -> BTreeMap<TopicPartition, Reason> {
+        let explainer = Explainer {
+            state: &self.state,
+            sessions: Some((&self.sessions, self.now())),
+            now: self.wall(),
+            bounds: &|_| None,
+        };
+        for reason in explainer.group(&self.group) {
+            assert!(!reason.to_string().is_empty());
+        }
+        explainer.partitions(&self.group)
+    }
+
+    /// What holds at every moment.
+    pub(super) fn judge(&self) {
+        let Some(group) = self.here() else { return };
+        for (partition, reason) in self.explained() {
+            let is_granted =
+                group.holding(partition).is_some_and(|holding| holding.revoked.is_none());
+            let is_held_up = matches!(
+                reason,
+                Reason::NotResolved | Reason::TargetDue | Reason::WaitsForRevocation { .. }
+            );
+            assert_ne!(is_granted, is_held_up, "{partition}: {reason}");
+        }
+        let mut readers: BTreeMap<TopicPartition, &MemberId> = BTreeMap::new();
+        for client in self.clients.iter().filter(|client| client.alive) {
+            let Some(member) = group.member(&client.id) else { continue };
+            if member.away || client.epoch < member.joined {
+                continue;
+            }
+            for partition in client.reading.keys() {
+                let other = readers.insert(*partition, &client.id);
+                assert!(other.is_none(), "{partition} is read by {} and {other:?}", client.id);
+                let holder = group.holding(*partition).map(|holding| &holding.member);
+                assert_eq!(holder, Some(&client.id), "{partition} is read by who does not hold it");
+            }
+        }
+        let committed: BTreeMap<_, _> =
+            group.offsets().map(|(partition, committed)| (partition, committed.offset)).collect();
+        assert_eq!(committed, self.committed, "committed offsets");
+        for (partition, holding) in group.holdings() {
+            let member = group.member(&holding.member).expect("a holder that is no member");
+            assert!(member.epoch <= group.fence());
+            assert!(holding.revoked.is_some() || holding.since <= member.epoch);
+            assert!(holding.revoked.is_some() || group.target(partition) == Some(&holding.member));
+        }
+    }
+
+    fn start(&mut self, which: usize, what: usize) {
+        if self.clients.iter().filter(|client| client.alive).count() >= CLIENTS_MAX {
+            return;
+        }
+        self.members_made += 1;
+        let id = MemberId::new(&format!("m{}", self.members_made)).unwrap();
+        let instance = which.is_multiple_of(3).then(|| format!("i{}", which % 4));
+        let instance = instance.and_then(|text| InstanceId::new(&text));
+        let wants = subscription(what);
+        let reading = BTreeMap::new();
+        let epoch = MemberEpoch::ZERO;
+        self.clients.push(Client { id, instance, alive: true, epoch, reading, wants });
+        self.join(self.clients.len() - 1);
+    }
+
+    fn join(&mut self, at: usize) {
+        let client = &self.clients[at];
+        self.network.push(Message::Action(Action::Join(Join {
+            member: client.id.clone(),
+            instance: client.instance.clone(),
+            client: "".into(),
+            rack: "".into(),
+            subscription: client.wants.clone(),
+            session_ms: SESSION_MS,
+            revocation_ms: 2 * SESSION_MS,
+        })));
+    }
+
+    fn living(&self, which: usize) -> Option<usize> {
+        let living: Vec<usize> =
+            (0..self.clients.len()).filter(|at| self.clients[*at].alive).collect();
+        (!living.is_empty()).then(|| living[which % living.len()])
+    }
+
+    fn crash(&mut self, which: usize) {
+        if let Some(at) = self.living(which) {
+            self.clients[at].stop();
+            self.count("crashes");
+        }
+    }
+
+    fn leave(&mut self, which: usize, returns: bool) {
+        if let Some(at) = self.living(which) {
+            let client = &mut self.clients[at];
+            client.stop();
+            let (member, epoch) = (client.id.clone(), client.epoch);
+            self.network.push(Message::Action(Action::Leave { member, epoch, returns }));
+        }
+    }
+
+    /// A client calls: as a member, or to become one.
+    fn beat(&mut self, which: usize) {
+        if let Some(at) = self.living(which) {
+            self.call(at);
+        }
+    }
+
+    fn call(&mut self, at: usize) {
+        let epoch = self.clients[at].epoch;
+        if epoch == MemberEpoch::ZERO {
+            self.join(at);
+        } else {
+            self.network.push(Message::Heartbeat(at, epoch));
+        }
+    }
+
+    fn read_and_commit(&mut self, which: usize, how: usize) {
+        let Some(at) = self.living(which) else { return };
+        let client = &mut self.clients[at];
+        let mut offsets = Vec::new();
+        for (partition, (_, position)) in &mut client.reading {
+            let delivered = self.delivered.entry(*partition).or_default();
+            assert!(*position <= *delivered, "{partition} is read beyond a gap");
+            *position = position.saturating_add(u64::try_from(how % 3).unwrap());
+            *delivered = (*delivered).max(*position);
+            offsets.push(commit(*partition, *position));
+        }
+        let committer = Committer::Member { member: client.id.clone(), epoch: client.epoch };
+        self.network.push(Message::Action(Action::Commit { committer, offsets }));
+    }
+
+    fn change_topics(&mut self, which: usize, by: usize) {
+        self.index += 1;
+        let number = u8::try_from(which % 5).unwrap();
+        let by = u32::try_from(by % 3).unwrap();
+        let count = self.topics.entry(topic(number)).or_default();
+        *count = (*count + by).clamp(1, 12);
+    }
+
+    fn delete_topic(&mut self, which: usize) {
+        let gone = topic(u8::try_from(which % 5).unwrap());
+        self.index += 1;
+        if self.topics.remove(&gone).is_some() {
+            self.count("topics deleted");
+            let index = MetadataIndex::new(self.index);
+            self.apply(Change::ForgetTopics { index, topics: vec![gone] });
+            // The id comes back here, which it does not in a cluster: what was read of it before
+            // may be committed, but nothing that was committed comes back.
+            self.committed.retain(|partition, _| partition.topic != gone);
+        }
+    }
+
+    /// The coordinator looks up what is subscribed to.
+    fn resolve(&mut self) {
+        let Some(group) = self.here() else { return };
+        let (names, patterns) = group.subscriptions();
+        let number = |name: &str| name.strip_prefix('t').and_then(|text| text.parse().ok());
+        let existing = |name: &Arc<str>| {
+            number(name).map(topic).filter(|topic| self.topics.contains_key(topic))
+        };
+        let names: BTreeMap<_, _> =
+            names.into_iter().map(|name| (name.clone(), existing(&name))).collect();
+        let all = || self.topics.keys().copied().collect();
+        let patterns = patterns.into_iter().map(|text| (text, all())).collect();
+        let index = MetadataIndex::new(self.index);
+        let partitions = self.topics.clone();
+        let resolution = Resolution { index, names, patterns, partitions };
+        self.network.push(Message::Action(Action::Resolve(resolution)));
+    }
+
+    fn plan(&mut self) {
+        if let Some(action) = self.state.plan_assign(&self.group, &UniformSticky, &Racks::new()) {
+            self.network.push(Message::Action(action));
+            self.count("targets");
+        }
+    }
+
+    fn pass(&mut self, by_ms: u64) {
+        self.time_ms += by_ms;
+        for proposal in self.sessions.due(&self.state, self.now(), 100) {
+            self.network.push(Message::Action(proposal.action));
+        }
+    }
+
+    /// A replica starts from a snapshot.
+    fn restore(&mut self) {
+        let restored = State::decode(&self.state.encode()).unwrap();
+        assert_eq!(restored, self.state);
+        self.state = restored;
+        self.count("snapshots");
+    }
+
+    fn reset(&mut self, which: usize, to: usize) {
+        let partitions: Vec<_> = self.committed.keys().copied().collect();
+        if let Some(partition) = partitions.get(which % partitions.len().max(1)) {
+            let offset = Offset::new(u64::try_from(to % 20).unwrap());
+            let offsets = vec![OffsetCommit { offset, ..commit(*partition, offset) }];
+            let fence = to.is_multiple_of(2).then(|| self.here().unwrap().fence());
+            self.network.push(Message::Action(Action::Reset { fence, offsets }));
+            self.count("resets");
+        }
+    }
+
+    fn subscribe(&mut self, which: usize, what: usize) {
+        if let Some(at) = self.living(which) {
+            let client = &mut self.clients[at];
+            client.wants = subscription(what);
+            let (member, epoch) = (client.id.clone(), client.epoch);
+            let subscription = client.wants.clone();
+            let action = Action::Subscribe { member, epoch, subscription };
+            self.network.push(Message::Action(action));
+        }
+    }
+
+    /// Faults end; everything arrives. Then the group is balanced and everything is read.
+    pub(super) fn calm_down(&mut self) {
+        for _ in 0..100 {
+            while !self.network.is_empty() {
+                for message in std::mem::take(&mut self.network) {
+                    self.arrive(message);
+                    self.judge();
+                }
+            }
+            if self.is_at_rest() {
+                return self.judge_rest();
+            }
+            for at in
+                (0..self.clients.len()).filter(|at| self.clients[*at].alive).collect::<Vec<_>>()
+            {
+                self.call(at);
+            }
+            self.want_what_they_want();
+            self.resolve();
+            self.plan();
+            self.pass(1_000);
+        }
+        let clients: Vec<_> = self.clients.iter().filter(|client| client.alive).collect();
+        panic!("the group does not come to rest: {:?} {clients:?}", self.here());
+    }
+
+    fn want_what_they_want(&mut self) {
+        for client in self.clients.iter().filter(|client| client.alive) {
+            let group = self.state.group(&self.group);
+            let member = group.and_then(|group| group.member(&client.id));
+            if member.is_some_and(|member| member.subscription != client.wants) {
+                let (member, epoch) = (client.id.clone(), client.epoch);
+                let subscription = client.wants.clone();
+                let action = Action::Subscribe { member, epoch, subscription };
+                self.network.push(Message::Action(action));
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let Some(group) = self.here() else { return self.living(0).is_none() };
+        let living = self.clients.iter().filter(|client| client.alive);
+        let mut count = 0;
+        for client in living {
+            count += 1;
+            let Some(told) = group.assignment(&client.id) else { return false };
+            if told.epoch != client.epoch || !told.granted.keys().eq(client.reading.keys()) {
+                return false;
+            }
+        }
+        group.members().count() == count
+            && (count == 0) == (group.phase() == Phase::Empty)
+            && (count == 0 || group.phase() == Phase::Stable)
+            && group.is_resolved()
+            && (count == 0 || group.resolution().index.get() == self.index)
+    }
+
+    fn judge_rest(&mut self) {
+        self.count("rests");
+        let Some(group) = self.here() else { return };
+        let mut readers: BTreeMap<TopicPartition, usize> = BTreeMap::new();
+        for (at, client) in self.clients.iter().enumerate().filter(|(_, client)| client.alive) {
+            readers.extend(client.reading.keys().map(|partition| (*partition, at)));
+        }
+        let input = group.assign_input();
+        let (mut all, mut loads) = (0, BTreeMap::new());
+        for (id, member) in &input.members {
+            let held = group.assignment(id).unwrap().granted;
+            loads.insert(*id, held.len());
+            for partition in held.keys() {
+                assert!(member.topics.contains(&partition.topic));
+                assert!(partition.partition.get() < self.topics[&partition.topic]);
+            }
+        }
+        for (topic, count) in &self.topics {
+            let of_topic = |member: &&crate::MemberInput<'_>| member.topics.contains(topic);
+            if input.members.values().any(|member| of_topic(&member)) {
+                all += *count as usize;
+            }
+        }
+        assert_eq!(readers.len(), all, "every partition that is subscribed to has one reader");
+        for (partition, reason) in self.explained() {
+            // Whoever calms down fast may not have called for a while.
+            let is_fine = matches!(
+                reason,
+                Reason::Reading { .. } | Reason::NeverCommitted { .. } | Reason::Silent { .. }
+            );
+            assert!(is_fine, "{partition}: {reason}");
+        }
+        // Balance: no partition could go to a reader of its topic with two fewer.
+        for (partition, at) in &readers {
+            let load = loads[&self.clients[*at].id];
+            for (id, member) in &input.members {
+                assert!(!member.topics.contains(&partition.topic) || load <= loads[id] + 1);
+            }
+        }
+    }
+}
+
+fn topic(number: u8) -> TopicId {
+    TopicId::from_bytes([number + 1; 16])
+}
+
+fn subscription(what: usize) -> Subscription {
+    match what % 4 {
+        0 => Subscription::to_names(["t0", "t1"]),
+        1 => Subscription::to_names(["t1", "t2", "t9"]),
+        2 => Subscription { pattern: Some("t.*".into()), ..Subscription::default() },
+        _ => Subscription::to_names(["t0", "t1", "t2"]),
+    }
+}
+
+fn commit(partition: TopicPartition, offset: Offset) -> OffsetCommit {
+    let partition =
+        TopicPartition { partition: PartitionId::new(partition.partition.get()), ..partition };
+    OffsetCommit { partition, offset, leader_epoch: None, metadata: "".into() }
+}
