@@ -182,6 +182,8 @@ async fn begin(
             Ok(Undo::Nothing)
         }
         Nemesis::DiskFull => {
+            // A replica that gets no space is closed and opened again, as by another process.
+            targets.iter().for_each(|id| arena.doubt(*id));
             for disk in targets.iter().filter_map(|id| arena.disks.get(id)) {
                 disk.fill()?;
             }
