@@ -82,16 +82,20 @@ impl Recover<'_> {
     pub(crate) fn run(&self) -> Result<Recovered, OpenError> {
         let firsts = self.tidy()?;
         let Loaded { mut pieces, durable_end, due, first_found } = self.load(&firsts)?;
-        let durable_end = durable_end.max(self.start.first_index);
-        if due < self.start.first_index {
+        let start = self.start.first_index;
+        let is_readable =
+            pieces.iter().flat_map(|piece| &piece.bad_spots).all(|spot| !spot.unreadable);
+        if due < start && durable_end <= start && is_readable {
             // All of it lies below the log start, which was durable before anything was trimmed.
             return self.drop_all(&pieces);
         }
+        let durable_end = durable_end.max(start);
         self.check_start(&pieces)?;
         let mut verdict = self.judge(&mut pieces, durable_end, first_found);
         if due < durable_end && verdict.cut.is_none() && verdict.end_lost.is_none() {
-            verdict.damaged.push(DamagedRange { first: due, last: durable_end.saturating_sub(1) });
-            verdict.end_lost = Some(due);
+            let first = due.max(start);
+            verdict.damaged.push(DamagedRange { first, last: durable_end.saturating_sub(1) });
+            verdict.end_lost = Some(first);
         }
         let clean = self.meta.clean
             && self.meta.durable_end == due
@@ -104,10 +108,14 @@ impl Recover<'_> {
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
     }
 
-    /// A log start within a segment must be what the frame before it leads to: the file may be
-    /// another log's. Where that frame is damaged nothing is known, and the start is believed.
+    /// A log start must be what the segment that begins there says, or what the frame before it leads
+    /// to: the file may be another log's. Where that frame is damaged nothing is known, and the start is believed.
     fn check_start(&self, pieces: &[Piece]) -> Result<(), OpenError> {
         let start = self.start.boundary();
+        let begins = pieces.iter().find(|piece| piece.summary.base.index == start.index);
+        if begins.is_some_and(|piece| !piece.head_fault && piece.summary.base != start) {
+            return Err(OpenError::StartLost);
+        }
         let Some(last) = start.index.prev() else { return Ok(()) };
         let holds =
             |piece: &&Piece| piece.summary.base.index <= last && last < piece.summary.end.index;

@@ -104,7 +104,7 @@ pub(super) fn frames(sim: &SimDisk, path: &Path) -> Vec<Place> {
 fn tell(seed: u64, state: State, replica: u64, history: u64) -> Made<(SimDisk, LogIndex)> {
     let sim = SimDisk::new(seed);
     let disk: Arc<dyn Disk> = Arc::new(sim.clone());
-    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(seed ^ replica << 32));
+    let random: Arc<dyn Random> = Arc::new(SeededRandom::new(seed ^ replica << 32 ^ history << 48));
     disk.create_dir_all(Path::new("/logs"))?;
     disk.sync_dir(Path::new("/"))?;
     let id = identity(replica);
@@ -196,7 +196,12 @@ impl Specimen for LogSpecimen {
             Err(error) => return Verdict::Detected(refusal(&error)),
         };
         if log.start() != self.start {
-            return Verdict::ServedBad(format!("the log starts at {:?}", log.start()));
+            // Another log's start makes every frame of this one look damaged.
+            return if log.is_damaged() {
+                Verdict::Detected("damaged")
+            } else {
+                Verdict::ServedBad(format!("the log starts at {:?}", log.start()))
+            };
         }
         // So that sealed segments are mapped.
         if let Some(last) = log.end_index().prev() {

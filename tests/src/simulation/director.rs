@@ -26,6 +26,10 @@ pub(super) const CLIENT_HOSTS: [&str; 2] = ["clients1", "clients2"];
 /// A node whose disk failed a sync must have stopped after this long.
 const STOP_AFTER: Duration = Duration::from_secs(2);
 
+/// A node that was started has opened its replicas after this long. What cannot be synced then is
+/// tried again, with everything written once more: only later is a failed sync the end.
+const OPEN_AFTER: Duration = Duration::from_millis(1_500);
+
 /// A trap waits this long for its moment.
 const TRAP_FOR: Duration = Duration::from_secs(4);
 
@@ -182,6 +186,7 @@ impl Director {
             }
             if node.down_until.get().is_some_and(|until| until <= now) {
                 node.down_until.set(None);
+                node.started.set(now);
                 self.losses.restarts += 1;
                 self.world.note(format_args!("{} starts", node.name));
                 sim.bounce(node.name.as_str());

@@ -46,6 +46,8 @@ pub(super) struct Node {
     pub(super) hand_over: RefCell<Option<HandOver>>,
     /// When it is to be started again; `None` while it runs.
     pub(super) down_until: Cell<Option<Duration>>,
+    /// When it was last started again.
+    pub(super) started: Cell<Duration>,
 }
 
 impl Node {
@@ -62,6 +64,7 @@ impl Node {
             failure: RefCell::default(),
             hand_over: RefCell::default(),
             down_until: Cell::default(),
+            started: Cell::default(),
         })
     }
 

@@ -79,7 +79,8 @@ impl Witness {
             }
             Deed::Truncated { from } => {
                 self.truncations += u64::from(from < book.end);
-                book.end = book.end.min(from);
+                // Beyond its end: a snapshot took the place of the log, which goes on behind it.
+                book.end = from;
                 drop(book.points.split_off(&from));
             }
             Deed::Opened { node, start, end, terms, vote } => {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use duramen_env::{Corruption, CrashMode};
 use duramen_types::Offset;
 
-use super::{World, all, append, at, data, data_of};
+use super::{World, all, append, at, data, data_of, start_at};
 use crate::{
-    DamagedRange, ErrorKind, FrameFault, FrameSight, Log, LogError, ProblemClass, dump_file,
-    verify_dir,
+    DamagedRange, ErrorKind, FrameFault, FrameSight, Log, LogError, OpenError, ProblemClass,
+    dump_file, verify_dir,
 };
 
 /// A log of 40 synced frames in several segments, and where each frame lies.
@@ -130,6 +130,56 @@ fn a_lost_end_is_reported_and_takes_no_appends() {
         assert_eq!(world.sim.durable(&path).unwrap(), bytes[..cut]);
         drop(log);
         assert_eq!(world.open().1.end_lost, Some(at(38)));
+    }
+}
+
+#[test]
+fn damage_below_the_log_start_does_not_hide_what_lay_behind_it() {
+    let mut world = World::new(1);
+    world.options.segment_bytes = 1 << 20;
+    let log = world.create();
+    append(&log, 0..6, 1).unwrap();
+    log.set_committed(at(5));
+    log.sync().unwrap();
+    let (name, position, _) = places(&world).swap_remove(2);
+    log.trim_to(start_at(&log, 4)).unwrap();
+    append(&log, 6..8, 1).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let path = world.path(&name);
+    let bytes = world.sim.durable(&path).unwrap();
+    world.sim.replace(&path, &bytes[..usize::try_from(position).unwrap()]).unwrap();
+    for _ in 0..2 {
+        let (_, recovery) = world.open();
+        assert_eq!(recovery.end_lost, Some(at(4)));
+        assert_eq!(recovery.damaged, [DamagedRange { first: at(4), last: at(7) }]);
+    }
+}
+
+#[test]
+fn the_start_of_another_history_is_noticed() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..10, 1).unwrap();
+    log.set_committed(at(9));
+    log.roll().unwrap();
+    append(&log, 10..12, 1).unwrap();
+    log.set_committed(at(11));
+    log.sync().unwrap();
+    log.trim_to(start_at(&log, 10)).unwrap();
+    drop(log);
+    let other = World::new(2);
+    let log = other.create();
+    append(&log, 0..10, 2).unwrap();
+    log.set_committed(at(9));
+    log.roll().unwrap();
+    log.trim_to(start_at(&log, 10)).unwrap();
+    drop(log);
+    let foreign = other.sim.durable(&other.path("log-start")).unwrap();
+    world.sim.replace(&world.path("log-start"), &foreign).unwrap();
+    match world.try_open() {
+        Ok((log, _)) => assert!(log.is_damaged()),
+        Err(error) => assert!(matches!(error, OpenError::StartLost), "{error:?}"),
     }
 }
 

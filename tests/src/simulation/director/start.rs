@@ -11,8 +11,8 @@ use super::super::network::Link;
 use super::super::node::{DISK_RESERVE_BYTES, Node};
 use super::super::plan::Episode;
 use super::{
-    Active, CLIENT_HOSTS, Director, TRAP_FOR, Trap, Undo, Watched, draw_mode, names, number_of,
-    pairs, some, used_bytes,
+    Active, CLIENT_HOSTS, Director, OPEN_AFTER, TRAP_FOR, Trap, Undo, Watched, draw_mode, names,
+    number_of, pairs, some, used_bytes,
 };
 
 impl Director {
@@ -142,7 +142,8 @@ impl Director {
 
     fn sync_error(&mut self, now: Duration) {
         let Some(node) = self.target(60) else { return };
-        if self.watched.iter().any(|watched| watched.node.number == node.number) {
+        let is_watched = self.watched.iter().any(|watched| watched.node.number == node.number);
+        if is_watched || now < node.started.get() + OPEN_AFTER {
             return;
         }
         // Of a log or of the votes: what else a node syncs it can do without.
