@@ -18,6 +18,8 @@ pub enum Why {
     SameHistory,
     /// It lies below the log start.
     Trimmed,
+    /// Nobody was told that it is there: it was never synced.
+    Unsynced,
 }
 
 impl Why {
@@ -30,6 +32,7 @@ impl Why {
             Self::Derived => "derived",
             Self::SameHistory => "same history",
             Self::Trimmed => "trimmed",
+            Self::Unsynced => "unsynced",
         }
     }
 }
@@ -72,6 +75,10 @@ impl Region {
                 if matches!(self.class, "room" | "padding") =>
             {
                 Some(Why::Unused)
+            }
+            // What its sector held before may lack no more than what was never synced.
+            Damage::StaleSector if matches!(self.class, "last-record" | "last-crc") => {
+                Some(Why::Unsynced)
             }
             _ => self.harmless,
         }
@@ -203,12 +210,20 @@ fn votes(regions: &mut Regions<'_>, bytes: &[u8]) {
         regions.add(zeros, slot + 24..slot + 508, second);
         regions.add(crc, slot + 508..slot + 512, second);
     }
+    // The head counts the records that were synced.
+    let count =
+        |slot: usize| bytes.get(slot + 32..)?.first_chunk().copied().map(u64::from_le_bytes);
+    let synced = count(0).max(count(512)).unwrap_or(0);
     let records = bytes.get(1024..).unwrap_or_default().chunks(64);
     let written = records.take_while(|record| record.iter().any(|byte| *byte != 0)).count() as u64;
     for record in 0..written {
         let position = 1024 + record * 64;
-        regions.add("record", position..position + 60, None);
-        regions.add("record-crc", position + 60..position + 64, None);
+        let harmless = (record >= synced).then_some(Why::Unsynced);
+        let is_beside_unsynced = position / 512 == (1024 + synced * 64) / 512;
+        let [fields, crc] =
+            if is_beside_unsynced { ["last-record", "last-crc"] } else { ["record", "record-crc"] };
+        regions.add(fields, position..position + 60, harmless);
+        regions.add(crc, position + 60..position + 64, harmless);
     }
     regions.add("room", 1024 + written * 64..regions.len, Some(Why::Unused));
 }
