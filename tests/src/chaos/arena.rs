@@ -60,6 +60,8 @@ pub struct Arena {
     pub links: Links,
     replicas: usize,
     lives: Arc<Lives>,
+    /// Directories of damaged replicas: each goes when its replica has been replaced.
+    damaged: BTreeMap<u64, Vec<PathBuf>>,
 }
 
 impl Arena {
@@ -106,7 +108,8 @@ impl Arena {
         }
         let cluster = Cluster::of(&options.program, dir, nodes).await?;
         let replicas = usize::from((options.nodes - 1) / 2 * 2 + 1);
-        Ok(Self { disks, cluster, links, replicas, lives: Arc::new(Lives::new(ids)) })
+        let lives = Arc::new(Lives::new(ids));
+        Ok(Self { disks, cluster, links, replicas, lives, damaged: BTreeMap::new() })
     }
 
     /// The numbers of all nodes.
@@ -278,9 +281,22 @@ impl Arena {
         self.lives.doubt(id);
     }
 
-    /// All replicas are in sync: what nodes say counts again.
-    pub(super) fn trust_all(&self) {
-        self.lives.trust_all();
+    /// A replica of this node was damaged, and is replaced when that is found.
+    pub(super) fn damaged(&mut self, id: u64, replica: PathBuf) {
+        self.doubt(id);
+        self.damaged.entry(id).or_default().push(replica);
+    }
+
+    /// All replicas are in sync: what nodes say counts again, but for those with damage that nobody
+    /// has met yet.
+    pub(super) fn trust_sound(&mut self) {
+        for id in self.ids() {
+            let damaged = self.damaged.entry(id).or_default();
+            damaged.retain(|replica| replica.exists());
+            if damaged.is_empty() {
+                self.lives.trust(id);
+            }
+        }
     }
 
     pub(super) fn lives(&self) -> Arc<Lives> {

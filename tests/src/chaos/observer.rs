@@ -45,20 +45,19 @@ impl Lives {
         }
     }
 
-    /// What the node says counts no more, until it is [trusted](Self::trust_all) again.
+    /// What the node says counts no more, until it is [trusted](Self::trust) again.
     pub(super) fn doubt(&self, node: u64) {
         if let Some(life) = self.nodes.get(&node) {
             life.is_doubtful.store(true, Ordering::SeqCst);
         }
     }
 
-    /// What nodes say counts again, of those that were doubted as of another life.
-    pub(super) fn trust_all(&self) {
-        for life in self.nodes.values() {
-            if life.is_doubtful.load(Ordering::SeqCst) {
-                life.number.fetch_add(1, Ordering::SeqCst);
-                life.is_doubtful.store(false, Ordering::SeqCst);
-            }
+    /// What the node says counts again; if it was doubted, as of another life.
+    pub(super) fn trust(&self, node: u64) {
+        let Some(life) = self.nodes.get(&node) else { return };
+        if life.is_doubtful.load(Ordering::SeqCst) {
+            life.number.fetch_add(1, Ordering::SeqCst);
+            life.is_doubtful.store(false, Ordering::SeqCst);
         }
     }
 
@@ -123,7 +122,8 @@ mod tests {
         assert_eq!((lives.of(1), lives.of(2)), (Some(1), Some(0)));
         lives.doubt(1);
         assert_eq!((lives.of(1), lives.of(2)), (None, Some(0)));
-        lives.trust_all();
+        lives.trust(1);
+        lives.trust(2);
         assert_eq!((lives.of(1), lives.of(2)), (Some(2), Some(0)));
     }
 }

@@ -200,10 +200,12 @@ async fn begin(
         Nemesis::BitFlip => {
             let mut flipped = 0;
             for id in targets {
-                arena.doubt(*id);
                 arena.terminate(*id).await?;
                 for replica in arena.cluster.node(*id).replica_dirs()? {
-                    flipped += usize::from(flip(&replica, draw)?);
+                    if flip(&replica, draw)? {
+                        flipped += 1;
+                        arena.damaged(*id, replica);
+                    }
                 }
             }
             Ok(Undo::Replace { felt: flipped > 0 })
