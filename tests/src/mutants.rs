@@ -20,7 +20,7 @@ pub enum Detector {
     Simulation,
     /// Power cuts and failing calls at every point of a trace of each durable thing.
     CrashPoints,
-    /// So many damaged files: [`FILES`].
+    /// A few hundred damaged files.
     Corruption,
 }
 
