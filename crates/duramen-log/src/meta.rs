@@ -97,26 +97,28 @@ impl MetaFile {
         committed_end: LogIndex,
     ) -> io::Result<()> {
         let durable_end = durable_end.max(self.record.durable_end);
-        let mut record = MetaRecord { durable_end, committed_end, clean: false, ..self.record };
-        if record == self.record {
+        let record = MetaRecord { durable_end, committed_end, clean: false, ..self.record };
+        if kept(record) == self.record {
             return Ok(());
         }
-        record.sequence += 1;
-        let slot = 1 - self.stable_slot()?;
-        self.file.write_at(&encode(&record), slot_position(slot))?;
-        (self.record, self.latest) = (record, slot);
-        Ok(())
+        self.write(record).map(drop)
     }
 
     /// Writes a record durably; its identity and sequence are the file's own.
     pub(crate) fn store(&mut self, record: MetaRecord) -> io::Result<()> {
-        let identity = self.record.identity;
-        let record = MetaRecord { identity, sequence: self.record.sequence + 1, ..record };
+        let slot = self.write(MetaRecord { identity: self.record.identity, ..record })?;
+        self.file.sync_data()?;
+        self.stable = Some(slot);
+        Ok(())
+    }
+
+    /// Writes the next record into the slot that is not the stable one, and says which that is.
+    fn write(&mut self, record: MetaRecord) -> io::Result<usize> {
+        let record = MetaRecord { sequence: self.record.sequence + 1, ..kept(record) };
         let slot = 1 - self.stable_slot()?;
         self.file.write_at(&encode(&record), slot_position(slot))?;
-        self.file.sync_data()?;
-        (self.record, self.latest, self.stable) = (record, slot, Some(slot));
-        Ok(())
+        (self.record, self.latest) = (record, slot);
+        Ok(slot)
     }
 
     /// The slot that must not be overwritten. Once after opening it is written again and synced to
@@ -130,6 +132,12 @@ impl MetaFile {
         self.stable = Some(self.latest);
         Ok(self.latest)
     }
+}
+
+/// A record that claims nothing of frames that may be gone after a power cut: others may get their
+/// indexes, and an older slot may outlive the newer one.
+fn kept(record: MetaRecord) -> MetaRecord {
+    MetaRecord { committed_end: record.committed_end.min(record.durable_end), ..record }
 }
 
 fn slot_position(slot: usize) -> u64 {

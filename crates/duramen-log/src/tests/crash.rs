@@ -377,6 +377,29 @@ fn an_interrupted_truncate_is_finished_at_open() {
 }
 
 #[test]
+fn no_record_says_that_frames_are_committed_that_a_power_cut_may_take() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..5, 1).unwrap();
+    log.sync().unwrap();
+    append(&log, 5..8, 1).unwrap();
+    log.set_committed(at(5));
+    // Its record is synced, the frame before it is not.
+    log.truncate_after(Some(at(6))).unwrap();
+    drop(log);
+    for _ in 0..2 {
+        world.sim.crash(CrashMode::KeepNone);
+        world.sim.reopen();
+        let (log, _) = world.open();
+        let committed = log.committed_index();
+        assert!(committed <= Some(at(4)), "{committed:?}");
+        // Others at the same indexes; the hint of their sync goes with the power.
+        append(&log, log.end_index().get()..8, 2).unwrap();
+        log.sync().unwrap();
+    }
+}
+
+#[test]
 fn hints_never_cost_the_metadata() {
     for seed in 0..60 {
         let (world, log, _) = world_and_log(seed);
