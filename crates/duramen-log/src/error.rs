@@ -62,8 +62,8 @@ pub enum FrameFault {
         /// The number of records before.
         expected: Offset,
     },
-    /// The term is below that of the frame before.
-    #[error("the term goes back to {found}")]
+    /// The term is below that of the frame before, or not the one that the log has at this index.
+    #[error("term {found} does not belong here")]
     Term {
         /// The term in the frame.
         found: Term,

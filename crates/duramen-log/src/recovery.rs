@@ -108,14 +108,10 @@ impl Recover<'_> {
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
     }
 
-    /// A log start must be what the segment that begins there says, or what the frame before it leads
-    /// to: the file may be another log's. Where that frame is damaged nothing is known, and the start is believed.
+    /// A log start within a segment must be what the frame before it leads to: the file may be
+    /// another log's. Where a segment begins with it, its frames are checked against it. Where that frame is damaged nothing is known, and the start is believed.
     fn check_start(&self, pieces: &[Piece]) -> Result<(), OpenError> {
         let start = self.start.boundary();
-        let begins = pieces.iter().find(|piece| piece.summary.base.index == start.index);
-        if begins.is_some_and(|piece| !piece.head_fault && piece.summary.base != start) {
-            return Err(OpenError::StartLost);
-        }
         let Some(last) = start.index.prev() else { return Ok(()) };
         let holds =
             |piece: &&Piece| piece.summary.base.index <= last && last < piece.summary.end.index;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use duramen_types::LogIndex;
+use duramen_types::{LogIndex, Term};
 
 use super::State;
 use crate::error::{FrameFault, LogError};
@@ -28,6 +28,8 @@ pub(super) struct Plan {
     /// Sealed, sound and wholly committed: its bytes never change.
     may_map: bool,
     generation: u64,
+    /// The first index of each term within the segment.
+    terms: Vec<(Term, LogIndex)>,
 }
 
 /// Why a read stopped; whether it counts is settled under the lock.
@@ -71,6 +73,7 @@ impl State {
             end: summary.end.index,
             may_map: segment.sealed && !segment.damaged && summary.end.index <= self.committed_end,
             generation: self.generation,
+            terms: summary.terms.clone(),
         }
     }
 
@@ -157,8 +160,18 @@ impl Plan {
         if let Some(expected) = expected.filter(|expected| *expected != header.index) {
             return Err(bad(FrameFault::Index { found: header.index, expected }));
         }
+        // What was cut from a log and took its place differ in their terms: where a disk goes back to
+        // an old sector, its frame is sound but for that.
+        if self.term_at(header.index).is_some_and(|term| term != header.term) {
+            return Err(bad(FrameFault::Term { found: header.term }));
+        }
         *due = Some(header.index.saturating_add(1));
         Ok(header)
+    }
+
+    fn term_at(&self, index: LogIndex) -> Option<Term> {
+        let later = self.terms.partition_point(|(_, first)| *first <= index);
+        self.terms.get(later.checked_sub(1)?).map(|(term, _)| *term)
     }
 
     /// Whether the segment was cut or trimmed since the plan was made.
