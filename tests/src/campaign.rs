@@ -7,7 +7,10 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::Args;
 use serde_json::{Map, Value};
+
+use crate::guard;
 
 /// What a campaign counted, in the order in which it is printed.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +63,48 @@ pub fn finish(figures: &Figures, findings: &[Finding], json: bool) -> ExitCode {
     let line = if json { figures.to_json() } else { figures.to_line() };
     drop(writeln!(std::io::stdout().lock(), "{line}"));
     if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How a campaign of many cases in one process ends.
+#[derive(Args, Debug)]
+pub struct Ending {
+    /// Give this process a bug first; needs a build with the feature `planted`.
+    #[arg(long, value_name = "BUG")]
+    planted: Option<String>,
+    /// Findings printed; more are only counted.
+    #[arg(long, default_value_t = 20)]
+    findings: usize,
+    /// Stop at the first finding.
+    #[arg(long)]
+    pub stop: bool,
+    /// Print the figures as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Ending {
+    /// Plants the bug, if one was asked for.
+    ///
+    /// # Errors
+    /// The exit code, where there is no such bug or this build has none.
+    pub fn plant(&self) -> Result<(), ExitCode> {
+        let Some(bug) = &self.planted else { return Ok(()) };
+        guard::plant(bug).map_err(|error| {
+            progress(error);
+            ExitCode::FAILURE
+        })
+    }
+
+    /// As [`finish`], with no more findings than asked for.
+    pub fn finish(&self, figures: &Figures, mut findings: Vec<Finding>) -> ExitCode {
+        let more = findings.len().saturating_sub(self.findings);
+        if more > 0 {
+            findings.truncate(self.findings);
+            let what = format!("and {more} more");
+            findings.push(Finding { what, repeat: "the commands above".into() });
+        }
+        finish(figures, &findings, self.json)
+    }
 }
 
 /// Says on stderr how far a campaign is.

@@ -15,6 +15,7 @@ use crate::boundary::Boundary;
 use crate::format::index::{self, IndexHead};
 use crate::format::meta::MetaRecord;
 use crate::format::segment::SegmentHead;
+use crate::format::start::StartFile;
 use crate::format::{frame, meta, segment, start};
 use crate::segment::SegmentId;
 use crate::{FrameHeader, LogIdentity, LogStart, verify};
@@ -64,11 +65,8 @@ pub const DECODERS: &[Decoder] = &[
     },
     Decoder {
         name: "log-start",
-        run: |bytes| {
-            let decode = |bytes: &[u8]| start::decode(bytes).ok();
-            round_trip(bytes, decode, |(log_start, reset)| start::encode(log_start, *reset))
-        },
-        seeds: || vec![start::encode(&log_start(), true)],
+        run: |bytes| round_trip(bytes, |bytes| start::decode(bytes).ok(), start::encode),
+        seeds: || vec![start::encode(&start_file())],
         seal: Some(seal::start),
         memory: MemoryLimit::FIELDS,
     },
@@ -116,8 +114,10 @@ fn meta_record() -> MetaRecord {
     }
 }
 
-fn log_start() -> LogStart {
-    LogStart { state: Bytes::from_static(b"state of the caller"), ..LogStart::at(base()) }
+fn start_file() -> StartFile {
+    let state = Bytes::from_static(b"state of the caller");
+    let start = LogStart { state, ..LogStart::at(base()) };
+    StartFile { identity: identity(), start, reset: true }
 }
 
 fn frame_head(bytes: &[u8]) -> Verdict {

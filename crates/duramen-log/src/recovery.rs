@@ -108,8 +108,9 @@ impl Recover<'_> {
         Ok(self.finish(pieces, Recovery { clean, torn, ..verdict.into_report() }))
     }
 
-    /// A log start within a segment must be what the frame before it leads to: the file may be
-    /// another log's. Where a segment begins with it, its frames are checked against it. Where that frame is damaged nothing is known, and the start is believed.
+    /// A log start within a segment must be what the frame before it leads to. Where a segment
+    /// begins with it, its frames are checked against it. Where that frame is damaged nothing is
+    /// known, and the start is believed.
     fn check_start(&self, pieces: &[Piece]) -> Result<(), OpenError> {
         let start = self.start.boundary();
         let Some(last) = start.index.prev() else { return Ok(()) };

@@ -9,7 +9,8 @@ use duramen_types::{LogIndex, Offset, Term, Timestamp};
 
 use crate::boundary::Boundary;
 use crate::error::OpenError;
-use crate::format::start::{START_BYTES_MAX, StartFault, decode, encode};
+use crate::format::start::{START_BYTES_MAX, StartFault, StartFile, decode, encode};
+use crate::options::LogIdentity;
 
 const NAME: &str = "log-start";
 const TEMPORARY_NAME: &str = "log-start.tmp";
@@ -73,18 +74,13 @@ fn path(dir: &Path) -> PathBuf {
 }
 
 /// Writes a start beside the one in force, durably. A failure changes nothing.
-pub(crate) fn prepare(
-    disk: &dyn Disk,
-    dir: &Path,
-    start: &LogStart,
-    reset: bool,
-) -> io::Result<()> {
+pub(crate) fn prepare(disk: &dyn Disk, dir: &Path, start: &StartFile) -> io::Result<()> {
     let temporary = dir.join(TEMPORARY_NAME);
     if disk.exists(&temporary)? {
         disk.remove_file(&temporary)?;
     }
     let file = disk.open(&temporary, OpenMode::CreateNew)?;
-    file.write_at(&encode(start, reset), 0)?;
+    file.write_at(&encode(start), 0)?;
     file.sync_data()
 }
 
@@ -94,8 +90,12 @@ pub(crate) fn publish(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.sync_dir(dir)
 }
 
-/// Reads the start in force; the flag says that a reset to it was under way.
-pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<(LogStart, bool), OpenError> {
+/// Reads the start in force, which must be the log's own.
+pub(crate) fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    identity: LogIdentity,
+) -> Result<StartFile, OpenError> {
     let file = disk.open(&path(dir), OpenMode::Read).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => OpenError::StartLost,
         _ => OpenError::io("open the log start")(error),
@@ -107,8 +107,9 @@ pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<(LogStart, bool), Open
     let mut bytes = vec![0; usize::try_from(len).map_err(|_| OpenError::StartLost)?];
     let read = file.read_at(&mut bytes, 0).map_err(|_| OpenError::StartLost)?;
     bytes.truncate(read);
-    decode(&bytes).map_err(|fault| match fault {
-        StartFault::Bad => OpenError::StartLost,
-        StartFault::Version(found) => OpenError::Version { found },
-    })
+    match decode(&bytes) {
+        Ok(found) if found.identity == identity => Ok(found),
+        Ok(_) | Err(StartFault::Bad) => Err(OpenError::StartLost),
+        Err(StartFault::Version(found)) => Err(OpenError::Version { found }),
+    }
 }

@@ -125,7 +125,7 @@ pub fn verify_dir(
         return Err(OpenError::Missing.into());
     }
     let record = meta::peek(disk.as_ref(), dir)?;
-    let (start, _) = start::load(disk.as_ref(), dir)?;
+    let start = start::load(disk.as_ref(), dir, record.identity)?.start;
     let mut walk = Walk {
         disk,
         dir,

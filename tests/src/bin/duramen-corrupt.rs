@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use duramen_tests::campaign::{Finding, finish, progress};
+use duramen_tests::campaign::{Ending, progress};
 use duramen_tests::corrupt::{Options, run};
 
 /// Damages files in every region and every way; opens, reads and verifies everything: damage is
@@ -29,31 +29,18 @@ struct Arguments {
     /// Print what each damage of each region came to.
     #[arg(long)]
     table: bool,
-    /// Give this process a bug first; needs a build with the feature `planted`.
-    #[arg(long, value_name = "BUG")]
-    planted: Option<String>,
-    /// Findings printed; more are only counted.
-    #[arg(long, default_value_t = 20)]
-    findings: usize,
-    /// Stop at the first finding.
-    #[arg(long)]
-    stop: bool,
-    /// Print the figures as one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(bug) = &arguments.planted
-        && let Err(error) = duramen_tests::guard::plant(bug)
-    {
-        progress(error);
-        return ExitCode::FAILURE;
+    if let Err(code) = arguments.ending.plant() {
+        return code;
     }
     let files = arguments.files;
     let from = arguments.seed.map_or(arguments.from, |seed| seed.saturating_mul(files));
-    let options = Options { files, from, stop_early: arguments.stop };
+    let options = Options { files, from, stop_early: arguments.ending.stop };
     let mut outcome = run(&options, &mut |case| progress(format_args!("case {case}")));
     if arguments.table {
         for ((region, damage), classes) in &outcome.table {
@@ -62,14 +49,8 @@ fn main() -> ExitCode {
             progress(format_args!("{region:<34} {damage:<26} {}", classes.join(", ")));
         }
     }
-    let count = outcome.findings.len();
     if let Some(files) = outcome.files_to_first {
         outcome.figures.set("files_to_first_finding", files);
     }
-    if count > arguments.findings {
-        outcome.findings.truncate(arguments.findings);
-        let what = format!("and {} more", count - arguments.findings);
-        outcome.findings.push(Finding { what, repeat: "the commands above".into() });
-    }
-    finish(&outcome.figures, &outcome.findings, arguments.json)
+    arguments.ending.finish(&outcome.figures, outcome.findings)
 }

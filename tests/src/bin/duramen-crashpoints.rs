@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use duramen_tests::campaign::{Finding, finish, progress};
+use duramen_tests::campaign::{Ending, progress};
 use duramen_tests::crashpoints::{FaultKind, Only, Options, SUBJECTS, Tally, run};
 
 /// Cuts the power after every call that changes the disk, lets calls fail, and checks what
@@ -33,21 +33,11 @@ struct Arguments {
     /// Failing calls of each kind that are tried in a trace, spread evenly; 0 is all.
     #[arg(long, default_value_t = 6)]
     faults: u64,
-    /// Give this process a bug first; needs a build with the feature `planted`.
-    #[arg(long, value_name = "BUG")]
-    planted: Option<String>,
-    /// Findings printed; more are only counted.
-    #[arg(long, default_value_t = 20)]
-    findings: usize,
-    /// Stop at the first trace that fails.
-    #[arg(long)]
-    stop: bool,
     /// Name subjects and faults, and do nothing.
     #[arg(long)]
     list: bool,
-    /// Print the figures as one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    ending: Ending,
 }
 
 fn main() -> ExitCode {
@@ -57,11 +47,8 @@ fn main() -> ExitCode {
         FaultKind::ALL.iter().for_each(progress);
         return ExitCode::SUCCESS;
     }
-    if let Some(bug) = &arguments.planted
-        && let Err(error) = duramen_tests::guard::plant(bug)
-    {
-        progress(error);
-        return ExitCode::FAILURE;
+    if let Err(code) = arguments.ending.plant() {
+        return code;
     }
     let options = Options {
         traces: arguments.traces,
@@ -69,21 +56,15 @@ fn main() -> ExitCode {
         subject: arguments.subject,
         only: arguments.only,
         faults_max: arguments.faults,
-        stop_early: arguments.stop,
+        stop_early: arguments.ending.stop,
     };
     let mut outcome = run(&options, &mut |seed, tally: &Tally| {
         if (seed + 1) % 10 == 0 {
             progress(format_args!("seed {seed}: {} crashes recovered from", tally.tried));
         }
     });
-    let count = outcome.findings.len();
     if let Some(traces) = outcome.traces_to_first {
         outcome.figures.set("traces_to_first_finding", traces);
     }
-    if count > arguments.findings {
-        outcome.findings.truncate(arguments.findings);
-        let what = format!("and {} more", count - arguments.findings);
-        outcome.findings.push(Finding { what, repeat: "the commands above".into() });
-    }
-    finish(&outcome.figures, &outcome.findings, arguments.json)
+    arguments.ending.finish(&outcome.figures, outcome.findings)
 }

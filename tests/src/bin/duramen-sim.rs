@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args, Parser, Subcommand};
 use duramen_tests::campaign;
+use duramen_tests::guard;
 use duramen_tests::simulation::{self, FaultKind, Sweep};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::ClockId;
@@ -44,8 +45,7 @@ struct Run {
     /// Prints the figures as one JSON object.
     #[arg(long)]
     json: bool,
-    /// Plants a bug first, to see that it is found.
-    #[cfg(feature = "planted")]
+    /// Plants a bug first, to see that it is found; needs a build with the feature `planted`.
     #[arg(long, value_name = "BUG")]
     planted: Option<String>,
 }
@@ -100,11 +100,7 @@ fn kinds(list: Option<&str>) -> Result<Vec<FaultKind>, String> {
 }
 
 fn run(arguments: &Run) -> Result<ExitCode, String> {
-    #[cfg(feature = "planted")]
-    if let Some(name) = &arguments.planted {
-        use duramen_env::planted::{Planted, plant};
-        plant(Planted::parse(name).ok_or_else(|| format!("no planted bug {name}"))?);
-    }
+    arguments.planted.as_deref().map_or(Ok(()), guard::plant)?;
     let limit = Rlimit { current: Some(CPU_MAX_S), maximum: Some(CPU_MAX_S + 5) };
     rustix::process::setrlimit(Resource::Cpu, limit).map_err(|error| error.to_string())?;
     let kinds = kinds(arguments.faults.as_deref())?;

@@ -65,7 +65,6 @@ impl Region {
         match damage {
             // The whole file is another one, whatever the region was.
             Damage::SwapReplica if self.kind.starts_with("segment") => Some(Why::SameHistory),
-            Damage::SwapReplica if self.kind == "log-start" => Some(Why::SameHistory),
             // Until the log is trimmed to it, all that it holds can be had from the log.
             Damage::Remove if self.kind == "snapshot" => Some(Why::Derived),
             // What is behind the last frame or record means nothing, and it is no sound frame.
@@ -195,9 +194,9 @@ fn meta(regions: &mut Regions<'_>) {
 }
 
 fn log_start(regions: &mut Regions<'_>) {
-    regions.add("fields", 0..60, None);
-    regions.add("crc", 60..64, None);
-    regions.add("state", 64..regions.len, None);
+    regions.add("fields", 0..84, None);
+    regions.add("crc", 84..88, None);
+    regions.add("state", 88..regions.len, None);
 }
 
 fn votes(regions: &mut Regions<'_>, bytes: &[u8]) {

@@ -225,6 +225,13 @@ impl LogStory {
         }
         self.refuse_foreign()?;
         let count = 1 + usize::try_from(self.random.below(self.cut.len() as u64)).unwrap_or(0);
+        // No more than an append takes at once.
+        let mut room = self.place.options.inflight_bytes_max;
+        let fits = |frame: &&Frame| {
+            let left = room.checked_sub(frame.header.frame_bytes());
+            left.inspect(|left| room = *left).is_some()
+        };
+        let count = self.cut[..count].iter().take_while(fits).count().max(1);
         let frames: Vec<Frame> = self.cut.drain(..count).collect();
         let ghost = |frame: &Frame| (frame.header.index, frame.header.term, frame.payload.clone());
         self.model.ghosts.push(frames.iter().map(ghost).collect());

@@ -1,34 +1,45 @@
 //! The bytes of the `log-start` file.
 //!
 //! ```text
-//!   0          8      12     16            24            32         40          48
-//!   +----------+------+------+-------------+-------------+----------+-----------+
-//!   | DURSTART | ver 1| flags| first index | base offset | previous | previous  |
-//!   |          |      |      |             |             | term     | chain     |
-//!   +----------+------+------+-------------+-------------+----------+-----------+
-//!  48                    56          60    64
-//!   +--------------------+-----------+-----+--------------------------+
-//!   | prev. append time  | state len | CRC | state, opaque            |
-//!   +--------------------+-----------+-----+--------------------------+
+//!   0          8      12     16           32           40            48            56
+//!   +----------+------+------+------------+------------+-------------+-------------+
+//!   | DURSTART | ver 1| flags| cluster id | replica id | first index | base offset |
+//!   +----------+------+------+------------+------------+-------------+-------------+
+//!  56              64               72                    80          84    88
+//!   +---------------+----------------+---------------------+-----------+-----+-------+
+//!   | previous term | previous chain | prev. append time   | state len | CRC | state |
+//!   +---------------+----------------+---------------------+-----------+-----+-------+
 //! ```
 //! Flag 1: there is a previous term. Flag 2: a reset is under way, all segments are garbage.
-//! The CRC is CRC-32 over bytes 0..60 and the state.
+//! The CRC is CRC-32 over bytes 0..84 and the state, which is opaque.
 
 use bytes::Bytes;
-use duramen_types::{LogIndex, Offset, Term, Timestamp};
+use duramen_types::{ClusterId, LogIndex, Offset, ReplicaId, Term, Timestamp};
 
 use super::{Input, Output};
 use crate::limits::STATE_BYTES_MAX;
+use crate::options::LogIdentity;
 use crate::start::LogStart;
 
 /// Length without the state.
-pub(crate) const START_HEAD_BYTES: usize = 64;
+pub(crate) const START_HEAD_BYTES: usize = 88;
 /// The longest file that can be sound.
 pub(crate) const START_BYTES_MAX: u64 = (START_HEAD_BYTES + STATE_BYTES_MAX) as u64;
 const MAGIC: [u8; 8] = *b"DURSTART";
 const VERSION: u32 = 1;
 const HAS_TERM: u32 = 1;
 const RESET: u32 = 2;
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StartFile {
+    /// Whose log start it is.
+    pub(crate) identity: LogIdentity,
+    /// The log start.
+    pub(crate) start: LogStart,
+    /// Whether a reset to it is under way.
+    pub(crate) reset: bool,
+}
 
 /// Why the file does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +50,17 @@ pub(crate) enum StartFault {
     Version(u32),
 }
 
-/// The file's bytes; `reset` says that a reset is under way.
-pub(crate) fn encode(start: &LogStart, reset: bool) -> Vec<u8> {
+pub(crate) fn encode(file: &StartFile) -> Vec<u8> {
+    let StartFile { identity, start, reset } = file;
     let flags =
-        if start.prev_term.is_some() { HAS_TERM } else { 0 } | if reset { RESET } else { 0 };
+        if start.prev_term.is_some() { HAS_TERM } else { 0 } | if *reset { RESET } else { 0 };
     let state_len = u32::try_from(start.state.len()).unwrap_or(u32::MAX);
     let mut out = Output::<START_HEAD_BYTES>::new();
     out.put(MAGIC)
         .put(VERSION.to_le_bytes())
         .put(flags.to_le_bytes())
+        .put(*identity.cluster.as_bytes())
+        .put(identity.replica.get().to_le_bytes())
         .put(start.first_index.get().to_le_bytes())
         .put(start.base_offset.get().to_le_bytes())
         .put(start.prev_term.map_or(0, Term::get).to_le_bytes())
@@ -59,8 +72,7 @@ pub(crate) fn encode(start: &LogStart, reset: bool) -> Vec<u8> {
     [&out.finish()[..], &start.state].concat()
 }
 
-/// Reads the file; the flag says whether a reset is under way.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(LogStart, bool), StartFault> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<StartFile, StartFault> {
     let (head, state) = bytes.split_first_chunk::<START_HEAD_BYTES>().ok_or(StartFault::Bad)?;
     let (hashed, found) = head.split_last_chunk::<4>().ok_or(StartFault::Bad)?;
     if !hashed.starts_with(&MAGIC) || crc(hashed, state) != u32::from_le_bytes(*found) {
@@ -69,13 +81,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(LogStart, bool), StartFault> {
     read(Input(hashed), state).unwrap_or(Err(StartFault::Bad))
 }
 
-fn read(mut input: Input<'_>, state: &[u8]) -> Option<Result<(LogStart, bool), StartFault>> {
+fn read(mut input: Input<'_>, state: &[u8]) -> Option<Result<StartFile, StartFault>> {
     input.take::<8>()?;
     let version = input.u32()?;
     if version != VERSION {
         return Some(Err(StartFault::Version(version)));
     }
     let flags = input.u32()?;
+    let cluster = ClusterId::from_bytes(input.take()?);
+    let replica = ReplicaId::new(input.u64()?);
     let first_index = LogIndex::new(input.u64()?);
     let base_offset = Offset::new(input.u64()?);
     let term = Term::new(input.u64()?);
@@ -92,7 +106,8 @@ fn read(mut input: Input<'_>, state: &[u8]) -> Option<Result<(LogStart, bool), S
         prev_append_time,
         state: Bytes::copy_from_slice(state),
     };
-    Some(Ok((start, flags & RESET != 0)))
+    let identity = LogIdentity { cluster, replica };
+    Some(Ok(StartFile { identity, start, reset: flags & RESET != 0 }))
 }
 
 fn crc(head: &[u8], state: &[u8]) -> u32 {

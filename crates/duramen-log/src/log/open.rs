@@ -13,6 +13,7 @@ use super::{Log, State, lock};
 use crate::boundary::Boundary;
 use crate::error::{OpenError, is_full};
 use crate::format::meta::MetaRecord;
+use crate::format::start::StartFile;
 use crate::meta::{self, MetaFile};
 use crate::options::{LogIdentity, LogOptions};
 use crate::recovery::{Recover, Recovered};
@@ -41,7 +42,8 @@ impl Log {
             return Err(OpenError::Exists);
         }
         let start = LogStart::origin();
-        start::prepare(disk.as_ref(), dir, &start, false)
+        let file = StartFile { identity, start: start.clone(), reset: false };
+        start::prepare(disk.as_ref(), dir, &file)
             .and_then(|()| start::publish(disk.as_ref(), dir))
             .map_err(OpenError::io("write the log start"))?;
         if let Some(parent) = dir.parent() {
@@ -84,13 +86,15 @@ impl Log {
             return Err(OpenError::WrongReplica { found: found.replica });
         }
         let place = Place { disk, random, dir, options };
-        let (start, reset) = start::load(disk.as_ref(), dir)?;
-        if reset {
-            place.finish_reset(&mut meta, &start)?;
+        let mut file = start::load(disk.as_ref(), dir, identity)?;
+        if file.reset {
+            file.reset = false;
+            place.finish_reset(&mut meta, &file)?;
         } else if let Some(end) = meta.record().cut_end {
             place.finish_truncate(&mut meta, end)?;
         }
         let record = *meta.record();
+        let start = file.start;
         let recovered =
             Recover { disk, dir, start: &start, meta: &record, options: &options }.run()?;
         let report = recovered.report.clone();
@@ -157,8 +161,8 @@ impl Place<'_> {
     }
 
     /// A reset was interrupted after its start was in force: everything there is garbage.
-    fn finish_reset(&self, meta: &mut MetaFile, start: &LogStart) -> Result<(), OpenError> {
-        let end = start.first_index;
+    fn finish_reset(&self, meta: &mut MetaFile, file: &StartFile) -> Result<(), OpenError> {
+        let end = file.start.first_index;
         let record = *meta.record();
         meta.store(MetaRecord {
             generation: record.generation + 1,
@@ -169,7 +173,7 @@ impl Place<'_> {
             ..record
         })
         .and_then(|()| self.remove_segments(LogIndex::ZERO))
-        .and_then(|()| start::prepare(self.disk.as_ref(), self.dir, start, false))
+        .and_then(|()| start::prepare(self.disk.as_ref(), self.dir, file))
         .and_then(|()| start::publish(self.disk.as_ref(), self.dir))
         .map_err(OpenError::io("finish a reset"))
     }

@@ -8,6 +8,7 @@ use super::{Log, lock};
 use crate::boundary::Boundary;
 use crate::error::{LogError, is_full};
 use crate::format::meta::MetaRecord;
+use crate::format::start::StartFile;
 use crate::limits::STATE_BYTES_MAX;
 use crate::segment::SegmentFile;
 use crate::start::{self, LogStart};
@@ -136,7 +137,9 @@ impl Log {
             .rev()
             .try_for_each(|file| file.remove())
             .and_then(|()| self.disk.sync_dir(&self.dir))
-            .and_then(|()| start::prepare(self.disk.as_ref(), &self.dir, &start, false))
+            .and_then(|()| {
+                start::prepare(self.disk.as_ref(), &self.dir, &self.start_file(&start, false))
+            })
             .and_then(|()| start::publish(self.disk.as_ref(), &self.dir))
             .map_err(self.poison("reset the log"))
     }
@@ -160,9 +163,13 @@ impl Log {
         doomed
     }
 
+    fn start_file(&self, start: &LogStart, reset: bool) -> StartFile {
+        StartFile { identity: self.identity, start: start.clone(), reset }
+    }
+
     /// Puts a start in force, durably. A full disk changes nothing.
     fn store_start(&self, start: &LogStart, reset: bool) -> Result<(), LogError> {
-        match start::prepare(self.disk.as_ref(), &self.dir, start, reset) {
+        match start::prepare(self.disk.as_ref(), &self.dir, &self.start_file(start, reset)) {
             Err(error) if is_full(&error) => return Err(LogError::Full),
             other => other.map_err(self.poison("write the log start"))?,
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use duramen_env::{Corruption, CrashMode};
 use duramen_types::Offset;
 
-use super::{World, all, append, at, data, data_of, start_at};
+use super::{World, all, append, at, data, data_of, identity, start_at};
 use crate::{
-    DamagedRange, ErrorKind, FrameFault, FrameSight, Log, LogError, ProblemClass, dump_file,
-    verify_dir,
+    DamagedRange, ErrorKind, FrameFault, FrameSight, Log, LogError, LogStart, OpenError,
+    ProblemClass, dump_file, verify_dir,
 };
 
 /// A log of 40 synced frames in several segments, and where each frame lies.
@@ -178,6 +178,20 @@ fn the_start_of_another_history_is_noticed() {
     let foreign = other.sim.durable(&other.path("log-start")).unwrap();
     world.sim.replace(&world.path("log-start"), &foreign).unwrap();
     assert!(world.open().0.is_damaged());
+}
+
+#[test]
+fn the_start_of_another_replica_is_refused() {
+    let world = World::new(1);
+    append(&world.create(), 0..10, 1).unwrap();
+    let mut other = World::new(2);
+    other.identity = identity(8);
+    let log = other.create();
+    log.reset_to(LogStart { first_index: at(40), ..start_at(&log, 0) }).unwrap();
+    drop(log);
+    let foreign = other.sim.durable(&other.path("log-start")).unwrap();
+    world.sim.replace(&world.path("log-start"), &foreign).unwrap();
+    assert!(matches!(world.try_open(), Err(OpenError::StartLost)));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::format::frame::{Envelope, chain_after, decode_canonical, decode_head,
 use crate::format::index::{IndexHead, decode_entry, encode_entries};
 use crate::format::meta::MetaRecord;
 use crate::format::segment::SegmentHead;
+use crate::format::start::StartFile;
 use crate::format::{index, meta, segment, start};
 use crate::segment::SegmentId;
 use crate::sparse::SparseEntry;
@@ -147,22 +148,26 @@ fn a_meta_slot_is_these_bytes() {
 #[test]
 fn a_log_start_is_these_bytes() {
     let start = LogStart { state: Bytes::from_static(b"state"), ..LogStart::at(boundary()) };
-    let bytes = start::encode(&start, true);
+    let file = StartFile { identity: identity(1), start, reset: true };
+    let bytes = start::encode(&file);
     check(
         &bytes,
         &[
             "4455525354415254",
             "0100000003000000",
+            "0909090909090909",
+            "0909090909090909",
+            "0100000000000000",
             "0100000000000000",
             "0200000000000000",
             "0300000000000000",
             "0400000000000000",
             "0500000000000000",
-            "05000000b7416bc4",
+            "050000003f5ab2a7",
             "7374617465",
         ],
     );
-    assert_eq!(start::decode(&bytes), Ok((start, true)));
+    assert_eq!(start::decode(&bytes), Ok(file));
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Acknowledged {
 
     /// Whether a replica is not known to have lost anything.
     pub(super) fn trust(&self, replica: ReplicaId) -> Result<(), Distrust> {
-        self.lock().losses.get(&replica).map_or(Ok(()), |loss| Err(Distrust::Lost(*loss)))
+        self.lock().trust(replica)
     }
 
     /// Notes that a request goes out.
@@ -107,8 +107,8 @@ impl Acknowledged {
         if matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             return Ok(());
         }
-        self.trust(asked.to)?;
         let mut memory = self.lock();
+        memory.trust(asked.to)?;
         if memory.term != asked.term {
             return Ok(());
         }
@@ -117,9 +117,12 @@ impl Acknowledged {
             AppendEntriesResponse::PartialSuccess(matching) => memory.note(asked.to, *matching),
             AppendEntriesResponse::HigherVote(_) => {}
             AppendEntriesResponse::Conflict => {
-                let loss = memory.conflicted(asked)?;
-                drop(memory);
-                return loss.map_or(Ok(()), |loss| Err(self.lost(loss)));
+                if let Some(loss) = memory.conflicted(asked)? {
+                    memory.losses.insert(asked.to, loss);
+                    drop(memory);
+                    self.report(&loss);
+                    return Err(Distrust::Lost(loss));
+                }
             }
         }
         Ok(())
@@ -134,7 +137,7 @@ impl Acknowledged {
         }
     }
 
-    fn lost(&self, loss: Loss) -> Distrust {
+    fn report(&self, loss: &Loss) {
         let Loss { replica, term, acknowledged, missing } = loss;
         tracing::error!(
             group = %self.group, %replica, %term, %acknowledged, %missing,
@@ -142,8 +145,6 @@ impl Acknowledged {
              must be replaced; its disk may not keep what it syncs"
         );
         metrics::acknowledged_lost();
-        self.lock().losses.insert(replica, loss);
-        Distrust::Lost(loss)
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -158,6 +159,10 @@ impl Memory {
             self.term = term;
             self.last.clear();
         }
+    }
+
+    fn trust(&self, replica: ReplicaId) -> Result<(), Distrust> {
+        self.losses.get(&replica).map_or(Ok(()), |loss| Err(Distrust::Lost(*loss)))
     }
 
     fn note(&mut self, replica: ReplicaId, last: Option<LogId>) {
