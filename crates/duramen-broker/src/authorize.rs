@@ -21,13 +21,13 @@ pub enum Operation {
     Produce,
     /// Read records and offsets.
     Fetch,
-    /// See a topic.
+    /// See a topic or a group.
     Describe,
     /// Create a topic.
     Create,
-    /// Change a topic.
+    /// Change a topic, or the offsets and members of a group.
     Alter,
-    /// Delete a topic.
+    /// Delete a topic or a group, or offsets of one.
     Delete,
     /// Move the topic's replicas between nodes.
     Move,
@@ -35,6 +35,10 @@ pub enum Operation {
     DescribeCluster,
     /// Decide which replica leads.
     Lead,
+    /// Be a member of a group.
+    Join,
+    /// Commit offsets of a group.
+    Commit,
 }
 
 impl Operation {
@@ -44,13 +48,15 @@ impl Operation {
         match self {
             Self::Produce => "produce to the topic",
             Self::Fetch => "read the topic",
-            Self::Describe => "describe the topic",
-            Self::Create => "create the topic",
-            Self::Alter => "alter the topic",
-            Self::Delete => "delete the topic",
+            Self::Describe => "describe it",
+            Self::Create => "create it",
+            Self::Alter => "alter it",
+            Self::Delete => "delete it",
             Self::Move => "move replicas of the topic",
             Self::DescribeCluster => "describe the cluster",
             Self::Lead => "hand leadership on",
+            Self::Join => "join the group",
+            Self::Commit => "commit offsets of the group",
         }
     }
 }
@@ -60,6 +66,8 @@ impl Operation {
 pub enum Resource<'a> {
     /// The topic of this name.
     Topic(&'a str),
+    /// The consumer group of this name.
+    Group(&'a str),
     /// The cluster as a whole.
     Cluster,
 }

@@ -316,7 +316,13 @@ impl Broker {
         let founders = identity.founders().to_vec();
         let (host_of, copy_of) = (Arc::clone(&host), Arc::clone(&copy));
         let writer = MetadataWriter { host: host_of, copy: copy_of, env, cluster, founders };
-        let member = Member::new(self.env.clone(), host, writer, self.options.clone());
+        let member = Member::new(
+            self.env.clone(),
+            host,
+            writer,
+            self.options.clone(),
+            self.fail_stop.clone(),
+        );
         Ok(Arc::clone(self.member.get_or_init(|| member)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use duramen_group::{ErrorKind as GroupErrorKind, Refusal as GroupRefusal};
 use duramen_metadata::{Node, PlanError, Refusal, ReplaceError};
 use duramen_raft::ProposeError;
 use duramen_record::BatchError;
@@ -170,6 +171,9 @@ pub enum BrokerError {
     /// The metadata group refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The group refused.
+    #[error(transparent)]
+    Group(GroupRefusal),
     /// The caller may not.
     #[error("{who} may not {what}")]
     Denied {
@@ -226,6 +230,13 @@ impl BrokerError {
             | Self::Replace(_)
             | Self::Refused(_)
             | Self::Denied { .. } => ErrorKind::Invalid,
+            Self::Group(refusal) => match refusal.kind() {
+                GroupErrorKind::Retry => ErrorKind::Retry,
+                GroupErrorKind::Fenced => ErrorKind::Fenced,
+                GroupErrorKind::Invalid => ErrorKind::Invalid,
+                GroupErrorKind::Corrupt => ErrorKind::Corrupt,
+                GroupErrorKind::Fatal => ErrorKind::Fatal,
+            },
         }
     }
 

@@ -109,7 +109,7 @@ impl Broker {
     ) -> Result<Reader, BrokerError> {
         let resource = Resource::Topic(&name.topic);
         let member = self.admit_at(caller, Operation::Fetch, resource, name.metadata_index).await?;
-        let found = member.find(&name.topic, name.topic_id, name.partition)?;
+        let found = member.find_for_clients(&name.topic, name.topic_id, name.partition)?;
         Reader::open(member, &found)
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod groups;
 mod identity;
 mod leadership;
 pub mod limits;
@@ -29,6 +30,10 @@ pub use broker::{Broker, NodeError, StartOptions};
 pub use cluster::{ClusterDescription, NodeDescription};
 pub use error::{BrokerError, ErrorKind};
 pub use fetch::{FetchLimits, Fetched, ListedOffset, PartitionName, Position, Reader};
+pub use groups::{
+    Assignment, Beat, Coordinator, Done, Granted, GroupDescription, GroupList, GroupPartition,
+    GroupSession, JoinRequest, Lag, ListedGroup, MemberAction, MemberDescription,
+};
 pub use identity::{Founder, Identity, IdentityError, Phase};
 pub use moves::{MoveRequest, ReplacementDescription, ReplacementState};
 pub use partition::Produced;

@@ -124,3 +124,46 @@ pub const PRODUCER_BLOCK: u64 = 1_000;
 
 /// Bytes that a decompressed batch may have when the node must look inside.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// What commands brought about and the coordinator of a shard has not looked at yet; with more it
+/// looks at all of its groups.
+pub const GROUP_EFFECTS_MAX: usize = 100_000;
+
+/// Proposals of one shard's coordinator that are under way at a time.
+pub const GROUP_PROPOSALS_MAX: usize = 64;
+
+/// How often a coordinator looks for groups that nobody uses.
+pub const GROUP_RETIRE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A group without members and commits is deleted after so long, in milliseconds: 30 days.
+pub const GROUP_RETENTION_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Bytes that a compiled pattern may take.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// Compiled patterns that the coordinator of a shard keeps.
+pub const PATTERNS_COMPILED_MAX: usize = 256;
+
+/// The session of a member that names none, in milliseconds.
+pub const SESSION_MS: u32 = 10_000;
+
+/// The time that a member which names none has to give a partition back, in milliseconds.
+pub const REVOCATION_MS: u32 = 60_000;
+
+/// Requests of one member that are under way at a time; then its stream waits.
+pub const MEMBER_REQUESTS_MAX: usize = 32;
+
+/// Offsets in one commit or reset.
+pub const COMMIT_OFFSETS_MAX: usize = 10_000;
+
+/// How long another node may take to say what can be read of its partitions.
+pub const BOUNDS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Partitions asked for in one such question.
+pub const BOUNDS_QUERIES_MAX: usize = 10_000;
+
+/// How often the lag of groups goes into the metrics.
+pub const LAG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Partitions of groups whose lag a node has in its metrics; of more only the API tells.
+pub const LAG_METRICS_MAX: usize = 20_000;

@@ -10,21 +10,22 @@ mod retention;
 mod scrub;
 mod voters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use duramen_env::Env;
 use duramen_env::planted::{Planted, is_planted};
 use duramen_log::LogOptions;
-use duramen_metadata::{Node, Topic, TopicConfig};
-use duramen_raft::{GroupId, RaftHost};
+use duramen_metadata::{Node, Topic};
+use duramen_raft::{FailStop, GroupId, RaftHost};
 use duramen_types::{MetadataIndex, NodeId, PartitionId, ReplicaId, TopicId, TopicPartition};
 use tokio::sync::{Notify, watch};
 use tonic::service::Routes;
 
 use crate::broker::{Broker, NodeError, StartOptions};
 use crate::error::BrokerError;
+use crate::groups;
 use crate::limits;
 use crate::metadata::{MetadataCopy, MetadataWriter};
 use crate::partition::PartitionHandle;
@@ -35,8 +36,13 @@ pub(crate) fn metadata_log() -> LogOptions {
     LogOptions { segment_bytes: 16 << 20, ..LogOptions::default() }
 }
 
-/// How a partition's log behaves under its topic's configuration.
-pub(crate) fn partition_log(config: &TopicConfig) -> LogOptions {
+/// How the log of a partition of a topic behaves.
+pub(crate) fn partition_log(topic: &Topic) -> LogOptions {
+    if topic.is_internal() {
+        // Snapshots trim it, and nobody reads far behind its end.
+        return LogOptions { tail_cache_bytes: 256 << 10, ..metadata_log() };
+    }
+    let config = topic.config();
     LogOptions {
         segment_bytes: config.segment_bytes,
         segment_ms: config.segment_ms,
@@ -52,6 +58,7 @@ pub(crate) struct Member {
     pub(crate) writer: MetadataWriter,
     pub(crate) options: StartOptions,
     pub(crate) producer_ids: ProducerIds,
+    fail_stop: FailStop,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionHandle>>>,
     /// Replicas that take no part, and why.
     problems: RwLock<BTreeMap<(TopicPartition, ReplicaId), String>>,
@@ -79,6 +86,7 @@ impl Member {
         host: Arc<RaftHost>,
         writer: MetadataWriter,
         options: StartOptions,
+        fail_stop: FailStop,
     ) -> Arc<Self> {
         Arc::new(Self {
             env,
@@ -86,6 +94,7 @@ impl Member {
             producer_ids: ProducerIds::new(writer.clone()),
             writer,
             options,
+            fail_stop,
             partitions: RwLock::new(BTreeMap::new()),
             problems: RwLock::new(BTreeMap::new()),
             swept: watch::Sender::new(MetadataIndex::ZERO),
@@ -136,6 +145,7 @@ impl Member {
             () = scrub::run(self) => Ok(()),
             () = disk::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
+            () = groups::keep_metrics(self) => Ok(()),
         }
     }
 
@@ -192,6 +202,31 @@ impl Member {
         }
         let id = TopicPartition { topic: topic.id, partition };
         Ok(Found { topic, id })
+    }
+
+    /// As [`Self::find`], for calls that read or write records: a topic of ours holds none.
+    pub(crate) fn find_for_clients(
+        &self,
+        name: &str,
+        id: TopicId,
+        partition: PartitionId,
+    ) -> Result<Found, BrokerError> {
+        let found = self.find(name, id, partition)?;
+        if found.topic.is_internal() {
+            return Err(BrokerError::invalid("topic", "one that holds records"));
+        }
+        Ok(found)
+    }
+
+    /// The names of topics that exist.
+    pub(crate) fn topic_names(
+        &self,
+        topics: impl IntoIterator<Item = TopicId>,
+    ) -> BTreeMap<TopicId, String> {
+        let topics: BTreeSet<TopicId> = topics.into_iter().collect();
+        let state = self.metadata().state();
+        let named = |id: TopicId| Some((id, state.topic_by_id(id)?.name.clone()));
+        topics.into_iter().filter_map(named).collect()
     }
 
     /// This node's replica of a partition, if it takes part.

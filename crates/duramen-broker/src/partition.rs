@@ -13,6 +13,7 @@ use duramen_types::{Offset, Term, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::BrokerError;
+use crate::groups::{Shard, ShardHandle};
 use crate::limits;
 
 /// Validated batches of one produce request.
@@ -57,16 +58,23 @@ pub(crate) struct PartitionHandle {
     queue: mpsc::Sender<ProduceItem>,
     bytes: Arc<AtomicUsize>,
     _actor: TaskHandle<()>,
+    /// Consumer groups, if it is a shard of those.
+    shard: Option<ShardHandle>,
 }
 
 impl PartitionHandle {
     /// Starts the owner of a replica's produce queue.
-    pub(crate) fn start(env: &Env, group: Arc<Group>) -> Arc<Self> {
+    pub(crate) fn start(env: &Env, group: Arc<Group>, shard: Option<ShardHandle>) -> Arc<Self> {
         let (queue, items) = mpsc::channel(limits::PARTITION_REQUESTS_MAX);
         let bytes = Arc::new(AtomicUsize::new(0));
         let owner = actor::Actor::new(Arc::clone(&group), items, Arc::clone(&bytes));
         let actor = env.tasks.critical("partition", owner.run());
-        Arc::new(Self { group, queue, bytes, _actor: actor })
+        Arc::new(Self { group, queue, bytes, _actor: actor, shard })
+    }
+
+    /// The consumer groups in it, if it is a shard of those.
+    pub(crate) fn shard(&self) -> Option<&Arc<Shard>> {
+        self.shard.as_ref().map(|handle| &handle.shard)
     }
 
     /// Queues batches; the answer comes by the item's reply. Requests of one caller keep their

@@ -104,7 +104,7 @@ impl Broker {
         let resource = Resource::Topic(&request.topic);
         let index = request.metadata_index;
         let member = self.admit_at(caller, Operation::Produce, resource, index).await?;
-        let found = member.find(&request.topic, request.topic_id, request.partition)?;
+        let found = member.find_for_clients(&request.topic, request.topic_id, request.partition)?;
         let handle = member.led(&found)?;
         if member.host.is_disk_full() {
             return Err(BrokerError::DiskFull);

@@ -200,7 +200,11 @@ fn unexpected(command: &Command) -> BrokerError {
 }
 
 /// Waits until all partitions of a topic are formed, or a while has passed; they will be.
-async fn wait_formed(member: &Member, topic: TopicId, created: MetadataIndex) -> MetadataIndex {
+pub(crate) async fn wait_formed(
+    member: &Member,
+    topic: TopicId,
+    created: MetadataIndex,
+) -> MetadataIndex {
     let formed = || {
         let state = member.metadata().state();
         state.topic_by_id(topic).is_none_or(|topic| topic.partitions.iter().all(|p| p.formed))

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use duramen_broker::BrokerError;
+use duramen_group::Refusal as GroupRefusal;
 use duramen_metadata::{Node, PlanError, Refusal, ReplaceError};
 use duramen_proto::v1;
 use duramen_proto::v1::ErrorCode;
@@ -92,8 +93,34 @@ fn code(error: &BrokerError) -> ErrorCode {
         BrokerError::Plan(plan) => plan_code(plan),
         BrokerError::Replace(replace) => replace_code(replace),
         BrokerError::Refused(refusal) => refusal_code(refusal),
+        BrokerError::Group(refusal) => group_code(*refusal),
         BrokerError::Denied { .. } => ErrorCode::Denied,
     }
+}
+
+const fn group_code(refusal: GroupRefusal) -> ErrorCode {
+    match refusal {
+        GroupRefusal::UnknownGroup => ErrorCode::UnknownGroup,
+        GroupRefusal::UnknownMember | GroupRefusal::OtherInstance => ErrorCode::UnknownMember,
+        GroupRefusal::WrongEpoch { .. } => ErrorCode::StaleMemberEpoch,
+        GroupRefusal::NotHeld => ErrorCode::PartitionNotHeld,
+        GroupRefusal::Behind { .. } => ErrorCode::OffsetBehind,
+        GroupRefusal::GroupChanged { .. } => ErrorCode::GroupChanged,
+        GroupRefusal::HasMembers | GroupRefusal::PartitionInUse => ErrorCode::GroupInUse,
+        GroupRefusal::TooMany { .. } => ErrorCode::GroupLimit,
+        GroupRefusal::TooLong { .. } | GroupRefusal::BadTime => ErrorCode::InvalidRequest,
+        // Between coordinator and shard only; for a client it is a reason to try again.
+        GroupRefusal::StaleMetadata { .. }
+        | GroupRefusal::StaleTarget { .. }
+        | GroupRefusal::NotIdle
+        | GroupRefusal::BadTarget
+        | GroupRefusal::BadResolution => ErrorCode::Unavailable,
+    }
+}
+
+/// Why one partition of a group's request was refused.
+pub(crate) fn group_refusal(refusal: GroupRefusal) -> v1::Error {
+    to_wire(&BrokerError::Group(refusal))
 }
 
 const fn plan_code(error: &PlanError) -> ErrorCode {
@@ -154,11 +181,19 @@ const fn status_code(code: ErrorCode) -> Code {
         | ErrorCode::InvalidTopicName
         | ErrorCode::InvalidConfig
         | ErrorCode::UnsupportedCompression => Code::InvalidArgument,
-        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => Code::NotFound,
+        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition | ErrorCode::UnknownGroup => {
+            Code::NotFound
+        }
         ErrorCode::UnknownTopicId
         | ErrorCode::OutOfOrderSequence
         | ErrorCode::ProducerFenced
         | ErrorCode::UnknownProducer
+        | ErrorCode::UnknownMember
+        | ErrorCode::StaleMemberEpoch
+        | ErrorCode::PartitionNotHeld
+        | ErrorCode::OffsetBehind
+        | ErrorCode::GroupChanged
+        | ErrorCode::GroupInUse
         | ErrorCode::NotEnoughNodes => Code::FailedPrecondition,
         ErrorCode::NotLeader
         | ErrorCode::Unavailable
@@ -167,7 +202,9 @@ const fn status_code(code: ErrorCode) -> Code {
         ErrorCode::UnknownOutcome | ErrorCode::Deadline => Code::DeadlineExceeded,
         ErrorCode::OffsetOutOfRange => Code::OutOfRange,
         ErrorCode::TopicExists => Code::AlreadyExists,
-        ErrorCode::Overloaded | ErrorCode::DiskFull => Code::ResourceExhausted,
+        ErrorCode::Overloaded | ErrorCode::DiskFull | ErrorCode::GroupLimit => {
+            Code::ResourceExhausted
+        }
         ErrorCode::Storage => Code::Internal,
         ErrorCode::Denied => Code::PermissionDenied,
     }
@@ -204,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_error_code_has_a_status_of_its_own_class() {
-        for raw in 1..=25 {
+        for raw in 1..=33 {
             let code = ErrorCode::try_from(raw).unwrap();
             assert_ne!(status_code(code), Code::Unknown, "{code:?}");
             assert_ne!(status_code(code), Code::Ok, "{code:?}");

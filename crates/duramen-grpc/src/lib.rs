@@ -9,6 +9,7 @@ mod faults;
 mod fetch;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod group;
 mod limits;
 mod produce;
 mod serve;

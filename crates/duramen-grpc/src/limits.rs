@@ -16,3 +16,9 @@ pub(crate) const FETCH_STREAM_WAIT_MS: u64 = 1_000;
 /// The largest request taken: a full produce and some slack. A longer length prefix is refused as
 /// soon as it is read, before memory is set aside.
 pub(crate) const REQUEST_BYTES_MAX: usize = (16 << 20) + (64 << 10);
+
+/// The largest request about a group: ten thousand offsets. Small ones become a multiple in memory.
+pub(crate) const GROUP_REQUEST_BYTES_MAX: usize = 1 << 20;
+
+/// Answers to a member that wait for the connection to take them.
+pub(crate) const MEMBER_ANSWERS_WAITING: usize = 16;

@@ -10,6 +10,7 @@ use duramen_net::ServerOptions;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_server::AdminServiceServer;
 use duramen_proto::v1::discovery_service_server::DiscoveryServiceServer;
+use duramen_proto::v1::group_service_server::GroupServiceServer;
 use duramen_proto::v1::log_service_server::LogServiceServer;
 use tonic::service::RoutesBuilder;
 use tonic_health::ServingStatus;
@@ -18,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use crate::admin::AdminApi;
 use crate::discovery::DiscoveryApi;
 use crate::faults::CallFaults;
+use crate::group::GroupApi;
 use crate::limits;
 use crate::service::LogApi;
 
@@ -64,6 +66,11 @@ where
                 .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX),
         )
         .add_service(AdminServiceServer::new(AdminApi::new(Arc::clone(&broker))))
+        .add_service(
+            GroupServiceServer::new(GroupApi::new(env.clone(), Arc::clone(&broker)))
+                .max_decoding_message_size(limits::GROUP_REQUEST_BYTES_MAX)
+                .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX),
+        )
         .add_service(DiscoveryServiceServer::new(DiscoveryApi::new(broker)))
         .add_service(health);
     let reflection = tonic_reflection::server::Builder::configure()
@@ -90,7 +97,9 @@ async fn watch(broker: Arc<Broker>, reporter: HealthReporter) {
             Ok(()) => ServingStatus::Serving,
             Err(_) => ServingStatus::NotServing,
         };
-        for service in ["", "duramen.v1.LogService", "duramen.v1.AdminService"] {
+        for service in
+            ["", "duramen.v1.LogService", "duramen.v1.AdminService", "duramen.v1.GroupService"]
+        {
             reporter.set_service_status(service, status).await;
         }
     }

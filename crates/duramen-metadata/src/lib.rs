@@ -31,13 +31,14 @@ pub use command::{
 pub use config::{ConfigKey, Settings, TopicConfig};
 pub use error::{ConfigError, DecodeError, ErrorKind, PlanError};
 pub use limits::{
-    DELETED_TOPICS_MAX, NAME_BYTES_MAX, PARTITIONS_MAX, REMOVED_REPLICAS_MAX, RESERVED_PREFIX,
-    RETIRED_INCARNATIONS_MAX,
+    DELETED_TOPICS_MAX, GROUP_SHARDS, GROUPS_TOPIC, NAME_BYTES_MAX, PARTITIONS_MAX,
+    REMOVED_REPLICAS_MAX, RESERVED_PREFIX, RETIRED_INCARNATIONS_MAX,
 };
 pub use outcome::{Outcome, Refusal};
 pub use placement::{Candidate, place};
 pub use plan::{
-    TopicRequest, plan_alter_topic, plan_create_topic, plan_delete_topic, plan_register_node,
+    TopicRequest, plan_alter_topic, plan_create_groups_topic, plan_create_topic, plan_delete_topic,
+    plan_register_node,
 };
 pub use replace::{ReplaceError, plan_cancel_move, plan_move_replica, plan_repair};
 pub use state::State;

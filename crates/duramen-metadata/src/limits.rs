@@ -9,6 +9,13 @@ pub const NAME_BYTES_MAX: usize = 249;
 /// Names that begin so are Duramen's own.
 pub const RESERVED_PREFIX: &str = "__duramen";
 
+/// The topic whose partitions are the shards of consumer groups.
+pub const GROUPS_TOPIC: &str = "__duramen_groups";
+
+/// Shards of consumer groups. One Raft group per consumer group is what broke NATS at 3,000
+/// groups; a fixed number costs what sixteen partitions cost.
+pub const GROUP_SHARDS: u32 = 16;
+
 /// Ids of deleted topics remembered, so that a node that slept knows what to remove.
 pub const DELETED_TOPICS_MAX: usize = 10_000;
 

@@ -7,7 +7,10 @@ use duramen_types::{NodeId, ReplicaId, Timestamp, TopicId};
 use crate::command::{Command, NewTopic, TopicChange};
 use crate::config::{ConfigKey, Settings, TopicConfig};
 use crate::error::{ConfigError, PlanError};
-use crate::limits::{NAME_BYTES_MAX, PARTITIONS_MAX, REPLICATION_FACTOR_DEFAULT, RESERVED_PREFIX};
+use crate::limits::{
+    GROUP_SHARDS, GROUPS_TOPIC, NAME_BYTES_MAX, PARTITIONS_MAX, REPLICATION_FACTOR_DEFAULT,
+    RESERVED_PREFIX,
+};
 use crate::placement::place;
 use crate::state::State;
 use crate::topic::{Node, Partition, Replica, Topic};
@@ -38,8 +41,32 @@ pub fn plan_create_topic(
     created_at: Timestamp,
     random: &mut dyn FnMut() -> u64,
 ) -> Result<Command, PlanError> {
-    state.cluster_id().ok_or(PlanError::NotFormed)?;
     check_name(&request.name)?;
+    plan_topic(state, request, created_at, random)
+}
+
+/// Plans the creation of the topic whose partitions are the shards of consumer groups.
+///
+/// # Errors
+/// [`PlanError::TopicExists`] if it is there.
+pub fn plan_create_groups_topic(
+    state: &State,
+    avoid: BTreeSet<NodeId>,
+    created_at: Timestamp,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<Command, PlanError> {
+    let name = GROUPS_TOPIC.to_owned();
+    let request = TopicRequest { name, partitions: GROUP_SHARDS, avoid, ..TopicRequest::default() };
+    plan_topic(state, &request, created_at, random)
+}
+
+fn plan_topic(
+    state: &State,
+    request: &TopicRequest,
+    created_at: Timestamp,
+    random: &mut dyn FnMut() -> u64,
+) -> Result<Command, PlanError> {
+    state.cluster_id().ok_or(PlanError::NotFormed)?;
     if let Some(topic) = state.topic(&request.name) {
         return Err(PlanError::TopicExists { name: request.name.as_str().into(), topic: topic.id });
     }
@@ -88,14 +115,14 @@ fn draw_partition(nodes: Vec<NodeId>, random: &mut dyn FnMut() -> u64) -> Partit
 /// Plans a change of a topic's settings, values in any form.
 ///
 /// # Errors
-/// An unknown topic, key or value.
+/// An unknown topic, key or value; a reserved name.
 pub fn plan_alter_topic(
     state: &State,
     name: &str,
     set: &Settings,
     unset: &[String],
 ) -> Result<Command, PlanError> {
-    let topic = find(state, name)?;
+    let topic = find_own(state, name)?;
     let set = canonical_settings(set)?;
     for key in unset {
         // A key that another version set and this one does not know can still be unset.
@@ -114,9 +141,9 @@ pub fn plan_alter_topic(
 /// Plans the deletion of a topic; the nil id is whatever topic has the name.
 ///
 /// # Errors
-/// An unknown topic, or one of another id.
+/// An unknown topic, or one of another id; a reserved name.
 pub fn plan_delete_topic(state: &State, name: &str, id: TopicId) -> Result<Command, PlanError> {
-    let topic = find(state, name)?;
+    let topic = find_own(state, name)?;
     if !id.is_nil() && id != topic.id {
         return Err(PlanError::TopicReplaced { name: name.into(), current: topic.id });
     }
@@ -129,7 +156,11 @@ pub fn plan_register_node(state: &State, node: &Node) -> Option<Command> {
     (state.node(node.id) != Some(node)).then(|| Command::RegisterNode(node.clone()))
 }
 
-fn find<'a>(state: &'a State, name: &str) -> Result<&'a Topic, PlanError> {
+/// Finds a topic that users may change.
+fn find_own<'a>(state: &'a State, name: &str) -> Result<&'a Topic, PlanError> {
+    if name.starts_with(RESERVED_PREFIX) {
+        return Err(PlanError::ReservedName { name: name.into() });
+    }
     state
         .topic(name)
         .map(AsRef::as_ref)

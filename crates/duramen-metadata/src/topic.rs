@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use duramen_types::{NodeId, PartitionId, ReplicaId, Timestamp, TopicId};
 
 use crate::config::{Settings, TopicConfig};
+use crate::limits::GROUPS_TOPIC;
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +118,12 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// Whether its partitions are shards of consumer groups and hold no records.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.name == GROUPS_TOPIC
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> TopicConfig {

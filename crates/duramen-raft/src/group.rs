@@ -237,6 +237,24 @@ impl Group {
         }
     }
 
+    /// How long ago a majority last answered this replica as its leader, so that nobody else led
+    /// then; `None` if it does not lead or was not answered yet.
+    #[must_use]
+    pub fn led_ago(&self) -> Option<std::time::Duration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        let me = self.replica.id.get();
+        if metrics.running_state.is_err() || metrics.state != ServerState::Leader {
+            return None;
+        }
+        if voters.all(|voter| voter == me) {
+            return Some(std::time::Duration::ZERO);
+        }
+        let last = metrics.last_quorum_acked?.into_inner();
+        Some(openraft::Instant::elapsed(&last))
+    }
+
     /// How far this replica is; a receiver sees every change.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {

@@ -81,6 +81,13 @@ impl PeerService for FormServer {
         Ok(Response::new(pb::FormResponse { accepted, reason }))
     }
 
+    async fn bounds(
+        &self,
+        _request: Request<pb::BoundsRequest>,
+    ) -> Result<Response<pb::BoundsResponse>, Status> {
+        Err(not_yet())
+    }
+
     async fn join(
         &self,
         _request: Request<pb::JoinRequest>,

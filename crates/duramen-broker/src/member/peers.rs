@@ -8,6 +8,7 @@ use duramen_raft::{GroupId, PeerHandler};
 use duramen_types::{NodeId, ReplicaId};
 
 use super::Member;
+use crate::groups::answer_bounds;
 use crate::metadata::answer_propose;
 
 /// Answers peers on behalf of a member.
@@ -62,6 +63,10 @@ impl PeerHandler for Handler {
         let agrees = request.members.iter().any(|founder| founder.incarnation == own);
         let reason = if agrees { "" } else { "this node's data directory was replaced meanwhile" };
         pb::FormResponse { accepted: agrees, reason: reason.to_owned() }
+    }
+
+    async fn bounds(&self, request: pb::BoundsRequest) -> pb::BoundsResponse {
+        answer_bounds(&self.member, request).await
     }
 
     async fn join(&self, request: pb::JoinRequest) -> pb::JoinResponse {

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use duramen_env::planted::{Planted, is_planted};
 use duramen_metadata::{Command, FormedMark, Topic};
-use duramen_raft::{GroupId, GroupOpenError, GroupSpec};
+use duramen_raft::{GroupId, GroupOpenError, GroupSpec, StateMachine};
 use duramen_types::{NodeId, ReplicaId, TopicPartition};
 use futures::StreamExt as _;
 
 use super::{Member, partition_log, repair};
 use crate::error::with_causes;
+use crate::groups::{ShardCopy, ShardHandle};
 use crate::limits;
 use crate::partition::PartitionHandle;
 
@@ -202,7 +203,7 @@ async fn form(member: &Member, placed: &[Placed]) -> bool {
     for new in placed.iter().filter(is_unformed) {
         // A directory without its mark was made by a try that did not get further: it never took
         // part, and may be half of one.
-        let (group, options) = (GroupId::Partition(new.id), partition_log(&new.topic.config()));
+        let (group, options) = (GroupId::Partition(new.id), partition_log(&new.topic));
         if let Err(error) = member.host.create_replica(group, new.replica, options).await {
             let error = with_causes(&error);
             tracing::warn!(partition = %new.id, error, "could not create a replica yet");
@@ -257,16 +258,22 @@ async fn open(member: &Member, placed: Placed) -> bool {
         member.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&placed.id);
         member.host.close_group(group).await;
     }
-    let mut opened = member.host.open_group(spec(&placed)).await;
+    let shard = placed.topic.is_internal().then(ShardCopy::new);
+    let machine = || shard.as_ref().map(|shard| shard.machine(member.fail_stop.clone()));
+    let mut opened = member.host.open_group(spec(&placed, machine())).await;
     if is_planted(Planted::ReuseReplicaId) && matches!(opened, Err(GroupOpenError::Lost { .. })) {
-        let log = partition_log(&placed.topic.config());
+        let log = partition_log(&placed.topic);
         drop(member.host.remove_replica(group, placed.replica).await);
         drop(member.host.create_replica(group, placed.replica, log).await);
-        opened = member.host.open_group(spec(&placed)).await;
+        opened = member.host.open_group(spec(&placed, machine())).await;
     }
     match opened {
         Ok(group) => {
-            let handle = PartitionHandle::start(&member.env, group);
+            let shard = shard.map(|copy| {
+                let (group, metadata) = (Arc::clone(&group), Arc::clone(&member.writer.copy));
+                ShardHandle::start(&member.env, placed.id.partition, group, copy, metadata)
+            });
+            let handle = PartitionHandle::start(&member.env, group, shard);
             let mut partitions = member.partitions.write().unwrap_or_else(PoisonError::into_inner);
             partitions.insert(placed.id, handle);
             true
@@ -282,15 +289,15 @@ async fn open(member: &Member, placed: Placed) -> bool {
     }
 }
 
-fn spec(placed: &Placed) -> GroupSpec {
+fn spec(placed: &Placed, machine: Option<Box<dyn StateMachine>>) -> GroupSpec {
     let replicas = placed.topic.partition(placed.id.partition);
     let members = replicas.into_iter().flat_map(duramen_metadata::Partition::members);
     GroupSpec {
         id: GroupId::Partition(placed.id),
         replica: placed.replica,
         members: members.map(|replica| (replica.id, replica.node)).collect(),
-        log: partition_log(&placed.topic.config()),
-        machine: None,
+        log: partition_log(&placed.topic),
+        machine,
         snapshot_entries: None,
     }
 }
@@ -331,7 +338,7 @@ fn apply_configuration(member: &Member, placed: &[Placed]) {
                 let members = partition.members().map(|held| (held.id, held.node)).collect();
                 member.host.set_members(GroupId::Partition(placed.id), members);
             }
-            handle.group.set_log_options(partition_log(&placed.topic.config()));
+            handle.group.set_log_options(partition_log(&placed.topic));
         }
     }
 }

@@ -40,7 +40,7 @@ async fn examine_replaced(member: &Member) {
         if !is_here || is_open || member.is_out(id, now.old) {
             continue;
         }
-        let (group, options) = (GroupId::Partition(id), partition_log(&topic.config()));
+        let (group, options) = (GroupId::Partition(id), partition_log(topic));
         let reason = match member.host.examine(group, now.old, options).await {
             Ok(()) => "it was found damaged while it was open, or without entries that it had \
                        acknowledged to its leader"

@@ -32,7 +32,8 @@ async fn trim(
 ) -> Result<(), String> {
     let config = {
         let state = member.metadata().state();
-        let Some(topic) = state.topic_by_id(id.topic) else { return Ok(()) };
+        let topic = state.topic_by_id(id.topic).filter(|topic| !topic.is_internal());
+        let Some(topic) = topic else { return Ok(()) };
         topic.config()
     };
     let now = member.env.clock.now();

@@ -30,6 +30,9 @@ pub trait PeerHandler: Send + Sync + 'static {
 
     /// Makes a node with a fresh incarnation a member of the metadata group.
     async fn join(&self, request: pb::JoinRequest) -> pb::JoinResponse;
+
+    /// Says what can be read of partitions that this node leads.
+    async fn bounds(&self, request: pb::BoundsRequest) -> pb::BoundsResponse;
 }
 
 /// The peer service of a node that belongs to a cluster.
@@ -127,5 +130,14 @@ impl PeerService for PeerServer {
         let request = request.into_inner();
         self.check_cluster(&request.cluster_id)?;
         Ok(Response::new(self.handler.join(request).await))
+    }
+
+    async fn bounds(
+        &self,
+        request: Request<pb::BoundsRequest>,
+    ) -> Result<Response<pb::BoundsResponse>, Status> {
+        let request = request.into_inner();
+        self.check_cluster(&request.cluster_id)?;
+        Ok(Response::new(self.handler.bounds(request).await))
     }
 }

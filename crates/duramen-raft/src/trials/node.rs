@@ -201,6 +201,10 @@ struct NoCalls;
 
 #[async_trait]
 impl PeerHandler for NoCalls {
+    async fn bounds(&self, _request: pb::BoundsRequest) -> pb::BoundsResponse {
+        pb::BoundsResponse::default()
+    }
+
     async fn propose(&self, _: pb::ProposeMetadataRequest) -> pb::ProposeMetadataResponse {
         pb::ProposeMetadataResponse::default()
     }

@@ -1,0 +1,283 @@
+//! What the leader of a shard sees to: subscriptions are looked up, targets computed, sessions
+//! timed, members told.
+//!
+//! Everything that it knows beyond the replicated state is made anew when it begins: whatever was
+//! left undone by the last coordinator is found in the state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duramen_group::{Action, Change, Effect, GroupName, Phase, UniformSticky};
+use duramen_types::{Term, TopicId};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+
+use super::resolve::{Patterns, Topics, is_known, racks};
+use super::shard::{Effects, Shard, is_stale};
+use crate::error::BrokerError;
+use crate::limits;
+use crate::metadata::MetadataCopy;
+
+/// Runs for ever.
+pub(super) async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
+    let mut progress = shard.group.progress();
+    loop {
+        let status = shard.group.status();
+        if let Some(term) = shard.group.serving_term() {
+            let lead = Leading::begin(&shard, term);
+            Coordinator::new(&shard, &metadata, term).run().await;
+            drop(lead);
+            continue;
+        }
+        tokio::select! {
+            biased;
+            _ = shard.group.status_changed(status) => {}
+            changed = progress.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Ends the lead however its owner ends.
+struct Leading<'a>(&'a Shard);
+
+impl<'a> Leading<'a> {
+    fn begin(shard: &'a Shard, term: Term) -> Self {
+        shard.lead(term);
+        Self(shard)
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        self.0.give_up_lead();
+    }
+}
+
+/// What was asked of the group, and what came of it.
+type Answer = (GroupName, Result<(), BrokerError>);
+
+struct Coordinator<'a> {
+    shard: &'a Shard,
+    metadata: &'a MetadataCopy,
+    term: Term,
+    patterns: Patterns,
+    topics: Topics,
+    /// Subscriptions to be looked up.
+    resolve: BTreeSet<GroupName>,
+    /// Targets to be computed.
+    assign: BTreeSet<GroupName>,
+    /// Looked up in metadata older than what the group knows: to be looked up again.
+    stale: BTreeSet<GroupName>,
+    pending: FuturesUnordered<BoxFuture<'static, Answer>>,
+}
+
+impl<'a> Coordinator<'a> {
+    fn new(shard: &'a Shard, metadata: &'a MetadataCopy, term: Term) -> Self {
+        let mut coordinator = Self {
+            shard,
+            metadata,
+            term,
+            patterns: Patterns::default(),
+            topics: Topics::of(&metadata.state()),
+            resolve: BTreeSet::new(),
+            assign: BTreeSet::new(),
+            stale: BTreeSet::new(),
+            pending: FuturesUnordered::new(),
+        };
+        coordinator.look_at_all();
+        coordinator
+    }
+
+    /// Everything that may be due, from the state.
+    fn look_at_all(&mut self) {
+        let state = self.shard.state();
+        for (name, group) in state.groups() {
+            if group.phase() != Phase::Empty {
+                self.resolve.insert(name.clone());
+                self.assign.insert(name.clone());
+            }
+        }
+    }
+
+    /// Coordinates until this node does not lead the shard any more.
+    async fn run(mut self) {
+        let mut changes = self.metadata.changes();
+        let mut retire = tokio::time::interval(limits::GROUP_RETIRE_INTERVAL);
+        if self.forget_deleted().await.is_err() {
+            return;
+        }
+        loop {
+            let status = self.shard.group.status();
+            if self.shard.group.serving_term() != Some(self.term) || self.work().await.is_err() {
+                return;
+            }
+            let wait = self.next_session().saturating_sub(self.shard.now());
+            tokio::select! {
+                biased;
+                _ = self.shard.group.status_changed(status) => {}
+                Some(answer) = self.pending.next() => self.answered(answer),
+                () = self.shard.copy.wake.notified() => self.observe(),
+                changed = changes.changed() => {
+                    if changed.is_err() || self.follow_metadata().await.is_err() {
+                        return;
+                    }
+                }
+                _ = retire.tick() => if self.retire().await.is_err() { return },
+                () = tokio::time::sleep(wait) => if self.expire().await.is_err() { return },
+            }
+        }
+    }
+
+    fn next_session(&self) -> Duration {
+        let due = self.shard.with_lead(self.term, |_, lead| lead.sessions.next_due());
+        let longest = self.shard.now().saturating_add(limits::GROUP_RETIRE_INTERVAL);
+        due.flatten().unwrap_or(longest).min(longest)
+    }
+
+    /// Sees to what commands brought about.
+    fn observe(&mut self) {
+        let Effects { list, overflowed } = self.shard.copy.take_effects();
+        let now = self.shard.now();
+        if overflowed {
+            self.shard.lead(self.term);
+            self.look_at_all();
+            return;
+        }
+        self.shard.with_lead(self.term, |state, lead| {
+            lead.sessions.observe(state, &list, now);
+            for effect in &list {
+                match effect {
+                    Effect::AssignmentChanged { group, member }
+                    | Effect::MemberJoined { group, member }
+                    | Effect::MemberRemoved { group, member, .. } => lead.tell(group, member),
+                    Effect::ResolutionDue { .. }
+                    | Effect::TargetDue { .. }
+                    | Effect::GroupRemoved { .. } => {}
+                }
+            }
+        });
+        for effect in list {
+            match effect {
+                Effect::ResolutionDue { group } => drop(self.resolve.insert(group)),
+                Effect::TargetDue { group } => drop(self.assign.insert(group)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Proposes what is due, as far as there is room.
+    async fn work(&mut self) -> Result<(), BrokerError> {
+        while self.pending.len() < limits::GROUP_PROPOSALS_MAX {
+            if let Some(name) = self.resolve.pop_first() {
+                if let Some(action) = self.plan_resolve(&name) {
+                    self.propose(name, action).await?;
+                }
+            } else if let Some(name) = self.assign.pop_first() {
+                if let Some(action) = self.plan_assign(&name) {
+                    self.propose(name, action).await?;
+                }
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn plan_resolve(&mut self, name: &GroupName) -> Option<Action> {
+        let state = self.shard.state();
+        let group = state.group(name).filter(|group| group.phase() != Phase::Empty)?;
+        let resolution = self.patterns.resolve(&self.topics, group);
+        (!is_known(group, &resolution)).then_some(Action::Resolve(resolution))
+    }
+
+    fn plan_assign(&self, name: &GroupName) -> Option<Action> {
+        let state = self.shard.state();
+        // What is not looked up yet will make another target due.
+        let group = state.group(name).filter(|group| group.is_resolved())?;
+        let racks = racks(&self.metadata.state(), group);
+        state.plan_assign(name, &UniformSticky, &racks)
+    }
+
+    async fn propose(&mut self, group: GroupName, action: Action) -> Result<(), BrokerError> {
+        let change = Change::Group { group: group.clone(), action };
+        let submitted = self.shard.submit(self.term, change).await?;
+        let answered = async move { (group, submitted.outcome().await.map(drop)) };
+        self.pending.push(answered.boxed());
+        Ok(())
+    }
+
+    fn answered(&mut self, (group, answer): Answer) {
+        match answer {
+            Ok(()) => {}
+            Err(error) if is_stale(&error) => drop(self.stale.insert(group)),
+            Err(error) => tracing::debug!(%group, %error, "a proposal for a group was refused"),
+        }
+    }
+
+    /// The metadata changed: perhaps subscriptions are something else now.
+    async fn follow_metadata(&mut self) -> Result<(), BrokerError> {
+        let before = std::mem::replace(&mut self.topics, Topics::of(&self.metadata.state()));
+        self.resolve.append(&mut self.stale);
+        if before.is_same_as(&self.topics) {
+            return Ok(());
+        }
+        {
+            let state = self.shard.state();
+            let groups = state.groups().filter(|(_, group)| group.phase() != Phase::Empty);
+            self.resolve.extend(groups.map(|(name, _)| name.clone()));
+        }
+        self.forget_deleted().await
+    }
+
+    /// Forgets offsets of topics that are known to be deleted. One that is not in the metadata may
+    /// only be too new for this node.
+    async fn forget_deleted(&mut self) -> Result<(), BrokerError> {
+        let (topics, index) = {
+            let (state, metadata) = (self.shard.state(), self.metadata.state());
+            let of_offsets = state.groups().flat_map(|(_, group)| group.offsets());
+            let known: BTreeSet<TopicId> =
+                of_offsets.map(|(partition, _)| partition.topic).collect();
+            let topics: Vec<TopicId> =
+                known.into_iter().filter(|topic| metadata.is_deleted(*topic)).collect();
+            (topics, metadata.applied())
+        };
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let change = Change::ForgetTopics { index, topics };
+        drop(self.shard.submit(self.term, change).await?);
+        Ok(())
+    }
+
+    /// Removes members whose time has run out.
+    async fn expire(&mut self) -> Result<(), BrokerError> {
+        let now = self.shard.now();
+        let due = self.shard.with_lead(self.term, |state, lead| {
+            lead.sessions.due(state, now, limits::GROUP_PROPOSALS_MAX)
+        });
+        for proposal in due.unwrap_or_default() {
+            if let Action::Expire { member, cause, .. } = &proposal.action {
+                tracing::info!(group = %proposal.group, %member, ?cause, "a member is removed");
+            }
+            self.propose(proposal.group, proposal.action).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes groups that nobody has used for long.
+    async fn retire(&mut self) -> Result<(), BrokerError> {
+        let idle_ms = limits::GROUP_RETENTION_MS;
+        let idle: Vec<GroupName> = {
+            let state = self.shard.state();
+            let idle = state.idle_groups(self.shard.wall(), idle_ms);
+            idle.take(limits::GROUP_PROPOSALS_MAX).cloned().collect()
+        };
+        for group in idle {
+            tracing::info!(%group, "a group that nobody used is deleted");
+            self.propose(group, Action::Retire { idle_ms }).await?;
+        }
+        Ok(())
+    }
+}

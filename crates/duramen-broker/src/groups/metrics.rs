@@ -1,0 +1,59 @@
+//! The lag of groups as metrics.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use duramen_group::GroupName;
+use duramen_types::TopicPartition;
+
+use super::bounds;
+use super::describe::{lag, questions};
+use super::shard::Shard;
+use crate::limits;
+use crate::member::Member;
+use crate::metrics;
+
+/// A partition of a group whose lag was told.
+type Told = (GroupName, String, TopicPartition);
+
+/// Runs for ever.
+pub(crate) async fn run(member: &Arc<Member>) {
+    let mut interval = tokio::time::interval(limits::LAG_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told: BTreeSet<Told> = BTreeSet::new();
+    loop {
+        interval.tick().await;
+        let mut now = BTreeSet::new();
+        for (_, handle) in member.partitions() {
+            if let Some(shard) = handle.shard().filter(|shard| shard.term().is_some()) {
+                tell_shard(member, shard, &mut now).await;
+            }
+        }
+        // Another node coordinates them now, or they are gone: what was told is not true any more.
+        for (group, topic, partition) in told.difference(&now) {
+            metrics::group_lag(group, topic, partition.partition, None);
+        }
+        told = now;
+    }
+}
+
+async fn tell_shard(member: &Arc<Member>, shard: &Shard, told: &mut BTreeSet<Told>) {
+    let names: Vec<GroupName> = shard.state().groups().map(|(name, _)| name.clone()).collect();
+    metrics::groups(shard.id, names.len());
+    for name in names {
+        let Some(questions) = shard.state().group(&name).map(questions) else { continue };
+        let bounds = bounds::ask(member, &questions).await;
+        let topics = member.topic_names(questions.keys().map(|partition| partition.topic));
+        let state = shard.state();
+        let Some(group) = state.group(&name) else { continue };
+        for (partition, bounds) in &bounds {
+            let Some(topic) = topics.get(&partition.topic) else { continue };
+            if told.len() >= limits::LAG_METRICS_MAX {
+                return;
+            }
+            let lag = lag(shard, bounds, group.committed(*partition));
+            metrics::group_lag(&name, topic, partition.partition, Some(lag));
+            told.insert((name.clone(), topic.clone(), *partition));
+        }
+    }
+}
