@@ -1,5 +1,7 @@
 //! Topics and the cluster: create, alter, delete, list, describe.
 
+pub(crate) mod groups;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -6,7 +6,9 @@ use duramen_env::Env;
 use duramen_types::ClusterId;
 
 use crate::admin::Admin;
+use crate::admin::groups::{GroupAdmin, GroupSubscription};
 use crate::cluster::Cluster;
+use crate::group::{GroupConsumer, GroupOptions};
 use crate::{ClientError, ClientOptions, Consumer, ConsumerOptions, Producer, ProducerOptions};
 
 /// A client of one cluster. Clones share connections and what is known of the cluster.
@@ -81,5 +83,26 @@ impl Client {
         options: ConsumerOptions,
     ) -> Result<Consumer, ClientError> {
         Consumer::new(Arc::clone(&self.cluster), topic, options).await
+    }
+
+    /// Consumer groups, as an operator sees them.
+    #[must_use]
+    pub fn groups(&self) -> GroupAdmin {
+        GroupAdmin::new(Arc::clone(&self.cluster))
+    }
+
+    /// A member of a consumer group, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidOption`], what the coordinator says
+    /// ([`ClientError::Refused`] with `INVALID_REQUEST`, `GROUP_LIMIT`, `DENIED`), or no answer in
+    /// time.
+    pub async fn group_consumer(
+        &self,
+        group: &str,
+        subscription: GroupSubscription,
+        options: GroupOptions,
+    ) -> Result<GroupConsumer, ClientError> {
+        GroupConsumer::new(Arc::clone(&self.cluster), group, subscription, options).await
     }
 }

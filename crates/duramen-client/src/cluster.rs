@@ -1,5 +1,6 @@
 //! Calls on the cluster: which node to ask, and asking again.
 
+mod coordinator;
 mod node;
 mod produce_stream;
 
@@ -21,6 +22,7 @@ use crate::metadata::Metadata;
 use crate::options::{ClientOptions, PartitionOffsets, Start};
 use crate::retry::Attempts;
 
+pub(crate) use coordinator::of_group;
 pub(crate) use node::Node;
 pub(crate) use produce_stream::{Answer, ProduceStream};
 
@@ -70,6 +72,8 @@ pub(crate) struct Cluster {
     metadata_index: AtomicU64,
     nodes: Mutex<BTreeMap<Arc<str>, Arc<Node>>>,
     streams: Mutex<BTreeMap<Arc<str>, Arc<ProduceStream>>>,
+    /// Where the coordinators of groups were last.
+    coordinators: Mutex<coordinator::Coordinators>,
     /// Which of the addresses calls to any node go to; moves on after a failure.
     preferred: AtomicUsize,
     /// One refresh at a time.
@@ -91,6 +95,7 @@ impl Cluster {
             metadata_index: AtomicU64::new(0),
             nodes: Mutex::default(),
             streams: Mutex::default(),
+            coordinators: Mutex::default(),
             preferred: AtomicUsize::new(begin),
             refreshing: tokio::sync::Mutex::default(),
         }

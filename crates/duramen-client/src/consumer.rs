@@ -1,9 +1,9 @@
 //! The consumer: records of explicit partitions, each once and in order.
 
-mod fetcher;
+pub(crate) mod fetcher;
 mod options;
 mod record;
-mod slot;
+pub(crate) mod slot;
 
 #[cfg(test)]
 mod tests;
@@ -18,8 +18,8 @@ use duramen_types::{Offset, PartitionId, TopicId};
 use futures::Stream;
 
 use crate::cluster::{Cluster, PinnedTopic};
-use crate::{ClientError, Start, limits};
-use fetcher::Fetcher;
+use crate::{ClientError, Start};
+use fetcher::{Credit, Fetcher};
 use slot::{Ready, Slot};
 
 pub use options::{ConsumerOptions, End, OutOfRange};
@@ -72,9 +72,8 @@ impl Consumer {
         let begins = resolve(&cluster, &topic, &starts).await?;
         let ends = ends(&cluster, &topic, &starts, &options.end).await?;
 
-        let share = options.buffer_bytes / starts.len().max(1);
-        let credit = u64::try_from(share).unwrap_or(u64::MAX);
-        let credit = credit.clamp(limits::CREDIT_BYTES_MIN, limits::CREDIT_BYTES_MAX);
+        let credit = Credit::default();
+        credit.share(options.buffer_bytes, starts.len());
         let waker = Arc::new(futures::task::AtomicWaker::new());
         let mut slots = Vec::with_capacity(starts.len());
         let mut fetchers = Vec::with_capacity(starts.len());
@@ -87,7 +86,7 @@ impl Consumer {
                 cluster: Arc::clone(&cluster),
                 topic: topic.clone(),
                 slot: Arc::clone(&slot),
-                credit_bytes: credit,
+                credit: credit.clone(),
                 out_of_range: options.out_of_range,
             };
             fetchers.push(cluster.env.tasks.critical("client-fetcher", fetcher.run()));

@@ -156,6 +156,43 @@ pub enum ClientError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// The membership or the partition is this consumer's no more: what was read of it and not
+    /// committed is read again by whoever has it now.
+    #[error("{group} no longer gives this to the consumer ({})", code.as_str_name())]
+    GroupFenced {
+        /// The group.
+        group: Arc<str>,
+        /// What the coordinator said.
+        code: ErrorCode,
+    },
+    /// The group has changed since it was described: describe it again and plan anew.
+    #[error("group {group} has changed meanwhile")]
+    GroupChanged {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// A record was out for longer than
+    /// [`GroupOptions::max_processing`](crate::GroupOptions::max_processing) and no other was asked
+    /// for: the consumer has left its group so that others go on. The next call joins anew.
+    #[error("{topic}-{partition} at {offset} was processed for over {}ms", after.as_millis())]
+    ProcessingTimeout {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: PartitionId,
+        /// The first record that is still out.
+        offset: Offset,
+        /// The time allowed.
+        after: Duration,
+    },
+    /// The partition is not one that the consumer reads now.
+    #[error("{topic}-{partition} is not assigned to this consumer")]
+    NotAssigned {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// It was closed, or dropped with the record still waiting.
     #[error("the {what} is closed")]
     Closed {
@@ -175,12 +212,17 @@ impl ClientError {
             | Self::UnknownPartition { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::RecordTooLarge { .. }
+            | Self::NotAssigned { .. }
             | Self::Build(_) => ErrorKind::Invalid,
-            Self::TopicRecreated { .. } => ErrorKind::Fenced,
+            Self::TopicRecreated { .. } | Self::GroupFenced { .. } | Self::GroupChanged { .. } => {
+                ErrorKind::Fenced
+            }
             Self::CorruptBatch { .. } | Self::Protocol { .. } => ErrorKind::Corrupt,
             Self::SequenceLost { .. } | Self::UnknownOutcome { .. } => ErrorKind::UnknownOutcome,
             Self::Timeout { maybe_done: true, .. } => ErrorKind::UnknownOutcome,
-            Self::Timeout { .. } | Self::Connection { .. } => ErrorKind::Retry,
+            Self::Timeout { .. } | Self::Connection { .. } | Self::ProcessingTimeout { .. } => {
+                ErrorKind::Retry
+            }
             Self::Closed { .. } => ErrorKind::Closed,
         }
     }
@@ -189,7 +231,10 @@ impl ClientError {
     #[must_use]
     pub const fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Refused { code, .. } | Self::SequenceLost { code, .. } => Some(*code),
+            Self::Refused { code, .. }
+            | Self::SequenceLost { code, .. }
+            | Self::GroupFenced { code, .. } => Some(*code),
+            Self::GroupChanged { .. } => Some(ErrorCode::GroupChanged),
             Self::UnknownTopic { .. } => Some(ErrorCode::UnknownTopic),
             Self::UnknownPartition { .. } => Some(ErrorCode::UnknownPartition),
             Self::TopicRecreated { .. } => Some(ErrorCode::UnknownTopicId),
@@ -209,7 +254,13 @@ const fn refused_kind(code: ErrorCode) -> ErrorKind {
         | ErrorCode::ShuttingDown
         | ErrorCode::DiskFull => ErrorKind::Retry,
         ErrorCode::UnknownOutcome => ErrorKind::UnknownOutcome,
-        ErrorCode::ProducerFenced | ErrorCode::UnknownTopicId => ErrorKind::Fenced,
+        ErrorCode::ProducerFenced
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::UnknownMember
+        | ErrorCode::StaleMemberEpoch
+        | ErrorCode::PartitionNotHeld
+        | ErrorCode::OffsetBehind
+        | ErrorCode::GroupChanged => ErrorKind::Fenced,
         ErrorCode::CorruptBatch | ErrorCode::CorruptReplica => ErrorKind::Corrupt,
         ErrorCode::Unspecified
         | ErrorCode::InvalidRequest
@@ -224,6 +275,9 @@ const fn refused_kind(code: ErrorCode) -> ErrorKind {
         | ErrorCode::InvalidConfig
         | ErrorCode::NotEnoughNodes
         | ErrorCode::Denied
-        | ErrorCode::UnsupportedCompression => ErrorKind::Invalid,
+        | ErrorCode::UnsupportedCompression
+        | ErrorCode::UnknownGroup
+        | ErrorCode::GroupInUse
+        | ErrorCode::GroupLimit => ErrorKind::Invalid,
     }
 }

@@ -1,4 +1,5 @@
-//! The Rust client of Duramen: [`Producer`], [`Consumer`] and [`Admin`] over one [`Client`].
+//! The Rust client of Duramen: [`Producer`], [`Consumer`], [`GroupConsumer`], [`Admin`] and
+//! [`GroupAdmin`] over one [`Client`].
 //!
 //! ```no_run
 //! use duramen_client::{Client, ClientOptions, ConsumerOptions, NewTopic, ProducerOptions};
@@ -45,6 +46,7 @@ mod error;
 mod failure;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod group;
 mod limits;
 mod metadata;
 mod options;
@@ -54,6 +56,11 @@ mod retry;
 #[cfg(test)]
 mod fake;
 
+pub use admin::groups::{
+    Clamp, CommittedOffset, ExportedOffset, GroupAdmin, GroupDescription, GroupList, GroupMember,
+    GroupOffset, GroupPartition, GroupPhase, GroupReason, GroupSubscription, ListedGroup,
+    NamedPartition, RefusedPartition, ResetPlan, ResetScope, ResetStep, ResetTo, SkipReason,
+};
 pub use admin::{
     Admin, ClusterDescription, ConfigEntry, NewTopic, NodeDescription, PartitionDescription,
     ReplacementDescription, ReplicaMove, TopicDescription,
@@ -66,5 +73,9 @@ pub use duramen_proto::v1::{ErrorCode, ReplacementState};
 pub use duramen_record::Compression;
 pub use duramen_types::{ClusterId, NodeId, Offset, PartitionId, Term, Timestamp, TopicId};
 pub use error::{ClientError, ErrorKind};
+pub use group::{
+    CommitMode, CommitOutcome, GroupConsumer, GroupEvent, GroupEvents, GroupOptions, GroupRecord,
+    Processing, RebalanceListener, Ticket,
+};
 pub use options::{ClientOptions, PartitionOffsets, RecordHeader, Start};
 pub use producer::{Delivery, Producer, ProducerOptions, ProducerRecord, RecordMetadata};

@@ -75,3 +75,43 @@ pub(crate) const CREDIT_QUEUE: usize = 4;
 
 /// The most that one batch may decompress to.
 pub(crate) const DECOMPRESSED_BYTES: usize = 128 << 20;
+
+/// Groups whose coordinators are remembered.
+pub(crate) const COORDINATORS_KNOWN_MAX: usize = 4_096;
+
+/// Default for how long a member of a group may be silent; the server's.
+pub(crate) const SESSION: Duration = Duration::from_secs(10);
+
+/// Default for how long a member may take to give a partition back; the server's.
+pub(crate) const REVOCATION: Duration = Duration::from_secs(60);
+
+/// Default for how often a group consumer commits: what a crash repeats is a second's work.
+pub(crate) const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Default for how long a record may be out without another one being asked for.
+pub(crate) const PROCESSING: Duration = Duration::from_secs(300);
+
+/// Default for the records that are out, or wait for an earlier one, in a group consumer.
+pub(crate) const UNPROCESSED_MAX: usize = 10_000;
+
+/// Default for how long a group consumer's end may take.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Events of a group consumer that wait to be read.
+pub(crate) const EVENTS_MAX: usize = 1_024;
+
+/// Callers that wait for a commit at a time.
+pub(crate) const COMMIT_WAITERS: usize = 64;
+
+/// Messages queued towards a coordinator.
+pub(crate) const MEMBER_QUEUE: usize = 64;
+
+/// Heartbeats whose answers are waited for.
+pub(crate) const HEARTBEATS_MAX: usize = 32;
+
+/// No answer of the coordinator for so long: another stream is opened. At least this, and a quarter
+/// of a session.
+pub(crate) const MEMBER_SILENCE: Duration = Duration::from_secs(1);
+
+/// What a member of a group looks after when nothing is due.
+pub(crate) const MEMBER_TICK: Duration = Duration::from_millis(100);

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use duramen_env::Env;
 use duramen_net::{Channel, limits};
 use duramen_proto::v1::admin_service_client::AdminServiceClient;
+use duramen_proto::v1::group_service_client::GroupServiceClient;
 use duramen_proto::v1::log_service_client::LogServiceClient;
 use http::{HeaderName, HeaderValue, Request};
 use tonic::body::Body;
@@ -16,13 +17,15 @@ use crate::ClientError;
 /// Header of every call that carries [`ClientOptions::client_id`](crate::ClientOptions::client_id).
 const CLIENT_ID: HeaderName = HeaderName::from_static("duramen-client-id");
 
-/// One node: a connection for calls and produce streams and one for fetch streams, so that
-/// fetched data that nobody takes yet never holds up an acknowledgement.
+/// One node: a connection for calls and produce streams, one for fetch streams, so that fetched
+/// data that nobody takes yet never holds up an acknowledgement, and one for groups, so that
+/// nothing that is produced or fetched holds up a heartbeat.
 #[derive(Debug)]
 pub(crate) struct Node {
     address: Arc<str>,
     calls: Named,
     fetches: Named,
+    groups: Named,
 }
 
 impl Node {
@@ -30,7 +33,8 @@ impl Node {
     pub(crate) fn new(env: &Env, address: &Arc<str>, client_id: &str) -> Self {
         let client_id = HeaderValue::from_str(client_id).ok();
         let named = || Named { channel: Channel::new(env, address), client_id: client_id.clone() };
-        Self { address: Arc::clone(address), calls: named(), fetches: named() }
+        let (calls, fetches, groups) = (named(), named(), named());
+        Self { address: Arc::clone(address), calls, fetches, groups }
     }
 
     pub(crate) fn address(&self) -> &Arc<str> {
@@ -60,6 +64,11 @@ impl Node {
 
     pub(crate) fn fetch(&self) -> LogServiceClient<Named> {
         LogServiceClient::new(self.fetches.clone())
+            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn group(&self) -> GroupServiceClient<Named> {
+        GroupServiceClient::new(self.groups.clone())
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 }

@@ -5,6 +5,7 @@
 //! has room for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use duramen_proto::v1::{self, ErrorCode, fetch_response};
 use duramen_record::{BatchError, split_batches};
@@ -21,13 +22,30 @@ use crate::retry::Backoff;
 use crate::{ClientError, Start, limits};
 
 /// The fetcher of one partition.
-pub(super) struct Fetcher {
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) topic: PinnedTopic,
-    pub(super) slot: Arc<Slot>,
-    /// Bytes that the partition may have queued and on their way.
-    pub(super) credit_bytes: u64,
-    pub(super) out_of_range: OutOfRange,
+pub(crate) struct Fetcher {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) topic: PinnedTopic,
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) credit: Credit,
+    pub(crate) out_of_range: OutOfRange,
+}
+
+/// Bytes that each of several partitions may have queued and on their way. It may change while
+/// streams are open: they grant more at once, and take back what they have not granted yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Credit(Arc<AtomicU64>);
+
+impl Credit {
+    /// Shares a buffer between so many partitions; whether each has more than before.
+    pub(crate) fn share(&self, buffer_bytes: usize, partitions: usize) -> bool {
+        let share = u64::try_from(buffer_bytes / partitions.max(1)).unwrap_or(u64::MAX);
+        let share = share.clamp(limits::CREDIT_BYTES_MIN, limits::CREDIT_BYTES_MAX);
+        self.0.swap(share, Ordering::Relaxed) < share
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Why a stream is over.
@@ -38,6 +56,36 @@ enum Stop {
     End,
     /// It ended or was refused.
     Failed(Failure),
+}
+
+/// Credit of one stream.
+struct Grants {
+    sender: mpsc::Sender<v1::FetchStreamRequest>,
+    /// What the partition may have in all, as far as this stream knows.
+    whole: u64,
+    /// Bytes taken by the consumer, or fetched in vain, and not yet granted again.
+    due: u64,
+}
+
+impl Grants {
+    fn send(&mut self, whole: u64) {
+        if whole >= self.whole {
+            self.due += whole - self.whole;
+            self.whole = whole;
+        } else {
+            let less = self.due.min(self.whole - whole);
+            self.due -= less;
+            self.whole -= less;
+        }
+        // Not every batch is worth a message.
+        if self.due > 0 && self.due >= self.whole / 4 {
+            let grant = v1::FetchStreamRequest { start: None, credit_bytes: self.due };
+            // With a full queue there are grants on their way: this one goes with the next.
+            if self.sender.try_send(grant).is_ok() {
+                self.due = 0;
+            }
+        }
+    }
 }
 
 /// Where a session has come to.
@@ -55,7 +103,7 @@ struct Progress {
 
 impl Fetcher {
     /// Runs until it is aborted with its consumer.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             let session = self.slot.wanted_session().await;
             self.run_session(session).await;
@@ -99,10 +147,11 @@ impl Fetcher {
 
     /// One stream, from its opening to its end.
     async fn run_stream(&self, progress: &mut Progress) -> Stop {
-        let credit = loop {
-            let free = self.credit_bytes.saturating_sub(self.slot.recount());
+        let (whole, credit) = loop {
+            let whole = self.credit.get();
+            let free = whole.saturating_sub(self.slot.recount());
             if free > 0 {
-                break free;
+                break (whole, free);
             }
             self.slot.changed().await;
             if !self.slot.is_current(progress.session) {
@@ -133,14 +182,17 @@ impl Fetcher {
             () = self.replaced(progress.session) => return Stop::Other,
         };
         match opened {
-            Ok(Ok(response)) => self.read(progress, &node, response.into_inner(), sender).await,
+            Ok(Ok(response)) => {
+                let grants = Grants { sender, whole, due: 0 };
+                self.read(progress, &node, response.into_inner(), grants).await
+            }
             Ok(Err(status)) => Stop::Failed(Failure::from_status(&status, node.address())),
             Err(_elapsed) => Stop::Failed(Failure::Lost(node.no_answer())),
         }
     }
 
     fn request(&self, next: Offset) -> v1::FetchRequest {
-        let max_bytes = limits::FETCH_BYTES.min(self.credit_bytes);
+        let max_bytes = limits::FETCH_BYTES.min(self.credit.get());
         v1::FetchRequest {
             topic: self.topic.name.to_string(),
             topic_id: self.topic.id_bytes(),
@@ -158,30 +210,21 @@ impl Fetcher {
         progress: &mut Progress,
         node: &Node,
         mut answers: Streaming<v1::FetchResponse>,
-        grants: mpsc::Sender<v1::FetchStreamRequest>,
+        mut grants: Grants,
     ) -> Stop {
-        // Bytes taken by the consumer, or fetched in vain, and not yet granted again.
-        let mut due = 0;
         loop {
             match self.slot.wanted(progress.session) {
                 Wanted::Other => return Stop::Other,
-                Wanted::More(bytes) => due += bytes,
+                Wanted::More(bytes) => grants.due += bytes,
             }
-            // Not every batch is worth a message.
-            if due >= self.credit_bytes / 4 {
-                let grant = v1::FetchStreamRequest { start: None, credit_bytes: due };
-                // With a full queue there are grants on their way: this one goes with the next.
-                if grants.try_send(grant).is_ok() {
-                    due = 0;
-                }
-            }
+            grants.send(self.credit.get());
             let answer = tokio::select! {
                 answer = answers.message() => answer,
                 () = self.slot.changed() => continue,
             };
             match answer {
                 Ok(Some(answer)) => match self.accept(progress, answer) {
-                    Ok(wasted) => due += wasted,
+                    Ok(wasted) => grants.due += wasted,
                     Err(stop) => return stop,
                 },
                 Ok(None) => return Stop::Failed(Failure::Lost(node.stream_ended())),
@@ -324,7 +367,9 @@ impl Fetcher {
         tokio::time::sleep(wait).await;
         let asked = [(partition, start)].into();
         let found = self.cluster.list_offsets(&self.topic, &asked).await?;
+        let from = progress.next;
         progress.next = found.get(&partition).map_or(progress.next, |found| found.offset);
+        self.slot.jumped(progress.session, from, progress.next);
         Ok(())
     }
 }

@@ -98,12 +98,12 @@ impl ConsumerBatch {
             .filter(move |record| record.offset >= from && record.offset < until)
     }
 
-    pub(super) fn has_records(&self) -> bool {
+    pub(crate) fn has_records(&self) -> bool {
         // The markers of transactions are not for readers.
         !self.batch.header().attributes.is_control() && self.views().next().is_some()
     }
 
-    pub(super) fn into_parts(self) -> (Batch, Offset, Offset) {
+    pub(crate) fn into_parts(self) -> (Batch, Offset, Offset) {
         (self.batch, self.from, self.until)
     }
 
@@ -130,7 +130,7 @@ pub struct ConsumerRecords {
 }
 
 impl ConsumerRecords {
-    pub(super) fn is_of(&self, partition: PartitionId) -> bool {
+    pub(crate) fn is_of(&self, partition: PartitionId) -> bool {
         self.batch.partition == partition
     }
 
@@ -140,7 +140,7 @@ impl ConsumerRecords {
         self.batch.from
     }
 
-    pub(super) fn into_batch(self) -> ConsumerBatch {
+    pub(crate) fn into_batch(self) -> ConsumerBatch {
         self.batch
     }
 }

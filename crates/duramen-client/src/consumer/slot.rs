@@ -18,7 +18,7 @@ use crate::cluster::PinnedTopic;
 
 /// One partition.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     partition: PartitionId,
     end: Option<Offset>,
     state: Mutex<State>,
@@ -42,15 +42,17 @@ struct State {
     /// The fetcher has everything there is to fetch in this session.
     complete: bool,
     error: Option<ClientError>,
+    /// The last time that the position was not kept: where it was, and where the fetcher went on.
+    jump: Option<(Offset, Offset)>,
 }
 
 /// From one seek to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Session {
+pub(crate) struct Session {
     number: u64,
-    pub(super) begin: Offset,
+    pub(crate) begin: Offset,
     /// Whether `begin` stands for the first record kept, wherever that is by now.
-    pub(super) at_first: bool,
+    pub(crate) at_first: bool,
 }
 
 /// A batch waiting for the consumer.
@@ -62,7 +64,7 @@ struct Queued {
 }
 
 /// What the consumer finds.
-pub(super) enum Ready {
+pub(crate) enum Ready {
     Batch(Box<ConsumerBatch>),
     Failed(ClientError),
     /// Something may come.
@@ -73,7 +75,7 @@ pub(super) enum Ready {
 
 /// What the fetcher finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// The session goes on; so many bytes were taken since the last question.
     More(u64),
     /// There is another session.
@@ -81,7 +83,7 @@ pub(super) enum Wanted {
 }
 
 impl Slot {
-    pub(super) fn new(
+    pub(crate) fn new(
         partition: PartitionId,
         position: Offset,
         end: Option<Offset>,
@@ -95,29 +97,29 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) const fn partition(&self) -> PartitionId {
+    pub(crate) const fn partition(&self) -> PartitionId {
         self.partition
     }
 
-    pub(super) const fn end(&self) -> Option<Offset> {
+    pub(crate) const fn end(&self) -> Option<Offset> {
         self.end
     }
 
-    pub(super) fn position(&self) -> Offset {
+    pub(crate) fn position(&self) -> Offset {
         self.lock().position
     }
 
-    pub(super) fn high_watermark(&self) -> Offset {
+    pub(crate) fn high_watermark(&self) -> Offset {
         self.lock().high_watermark
     }
 
-    pub(super) fn set_paused(&self, paused: bool) {
+    pub(crate) fn set_paused(&self, paused: bool) {
         self.lock().paused = paused;
         self.waker.wake();
     }
 
     /// Begins a new session.
-    pub(super) fn begin(&self, begin: Offset, at_first: bool) {
+    pub(crate) fn begin(&self, begin: Offset, at_first: bool) {
         let mut state = self.lock();
         state.session = Session { number: state.session.number + 1, begin, at_first };
         state.position = begin;
@@ -125,6 +127,7 @@ impl Slot {
         state.queued_bytes = 0;
         state.taken_bytes = 0;
         state.error = None;
+        state.jump = None;
         state.complete = self.end.is_some_and(|end| end <= begin);
         drop(state);
         self.changed.notify_one();
@@ -132,7 +135,7 @@ impl Slot {
     }
 
     /// The next thing for the consumer. A batch that cannot be opened ends the session.
-    pub(super) fn pop(&self, topic: &PinnedTopic) -> Ready {
+    pub(crate) fn pop(&self, topic: &PinnedTopic) -> Ready {
         let mut state = self.lock();
         if state.paused {
             return Ready::NotYet;
@@ -171,7 +174,7 @@ impl Slot {
     }
 
     /// Gives back the rest of a batch, to be first again.
-    pub(super) fn put_back(&self, rest: ConsumerBatch) {
+    pub(crate) fn put_back(&self, rest: ConsumerBatch) {
         let mut state = self.lock();
         let (batch, from, until) = rest.into_parts();
         let bytes = batch.bytes().len() as u64;
@@ -182,7 +185,7 @@ impl Slot {
     }
 
     /// The session to fetch for; waits while there is nothing to fetch.
-    pub(super) async fn wanted_session(&self) -> Session {
+    pub(crate) async fn wanted_session(&self) -> Session {
         loop {
             {
                 let state = self.lock();
@@ -195,12 +198,12 @@ impl Slot {
     }
 
     /// Waits until the consumer has done something.
-    pub(super) async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 
     /// What the consumer has done since the last question.
-    pub(super) fn wanted(&self, session: Session) -> Wanted {
+    pub(crate) fn wanted(&self, session: Session) -> Wanted {
         let mut state = self.lock();
         if state.session.number == session.number {
             Wanted::More(std::mem::take(&mut state.taken_bytes))
@@ -210,19 +213,19 @@ impl Slot {
     }
 
     /// Whether the session is still the one wanted; the bytes taken stay counted.
-    pub(super) fn is_current(&self, session: Session) -> bool {
+    pub(crate) fn is_current(&self, session: Session) -> bool {
         self.lock().session.number == session.number
     }
 
     /// Begins the count of bytes taken anew and gives the bytes that still wait.
-    pub(super) fn recount(&self) -> u64 {
+    pub(crate) fn recount(&self) -> u64 {
         let mut state = self.lock();
         state.taken_bytes = 0;
         state.queued_bytes
     }
 
     /// Queues a batch; whether the session is still the one wanted.
-    pub(super) fn push(&self, session: Session, batch: Batch, from: Offset) -> bool {
+    pub(crate) fn push(&self, session: Session, batch: Batch, from: Offset) -> bool {
         let mut state = self.lock();
         if state.session.number != session.number {
             return false;
@@ -235,13 +238,49 @@ impl Slot {
         true
     }
 
-    pub(super) fn saw_high_watermark(&self, high_watermark: Offset) {
+    pub(crate) fn saw_high_watermark(&self, high_watermark: Offset) {
         let mut state = self.lock();
         state.high_watermark = state.high_watermark.max(high_watermark);
     }
 
+    /// The position was not kept: the fetcher has gone on elsewhere.
+    pub(crate) fn jumped(&self, session: Session, from: Offset, to: Offset) {
+        let mut state = self.lock();
+        if state.session.number == session.number {
+            state.jump = Some((from, to));
+        }
+    }
+
+    /// Where the position was and is since it was last not kept, once.
+    pub(crate) fn take_jump(&self) -> Option<(Offset, Offset)> {
+        self.lock().jump.take()
+    }
+
+    /// Ends the session: nothing is queued any more.
+    pub(crate) fn stop(&self) {
+        let mut state = self.lock();
+        state.session.number += 1;
+        state.queue.clear();
+        state.queued_bytes = 0;
+        state.error = None;
+        state.complete = true;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Fails the present session, before anything was fetched.
+    pub(crate) fn fail(&self, error: ClientError) {
+        let session = self.lock().session;
+        self.finish(session, Some(error));
+    }
+
+    /// Tells the fetcher to look at its credit.
+    pub(crate) fn poke(&self) {
+        self.changed.notify_one();
+    }
+
     /// The fetcher is done with the session, by its end or an error.
-    pub(super) fn finish(&self, session: Session, error: Option<ClientError>) {
+    pub(crate) fn finish(&self, session: Session, error: Option<ClientError>) {
         let mut state = self.lock();
         if state.session.number == session.number {
             state.complete = true;

@@ -1,0 +1,1 @@
+//! Group calls against a fake cluster.

@@ -1,0 +1,1 @@
+//! The group consumer against a fake cluster.
