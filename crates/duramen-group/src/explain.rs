@@ -28,8 +28,8 @@ pub enum Reason {
     UnknownGroup,
     /// The group has no members.
     NoMembers {
-        /// Since when it has had none and no commits.
-        since: Timestamp,
+        /// For how long it has had none and no commits.
+        for_ms: u64,
     },
     /// A subscription is not looked up in the metadata yet.
     NotResolved,
@@ -138,7 +138,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownGroup => write!(f, "there is no group of this name"),
-            Self::NoMembers { since } => write!(f, "no member since {since}"),
+            Self::NoMembers { for_ms } => write!(f, "no member for {}", Span(*for_ms)),
             Self::NotResolved => write!(f, "a subscription is not looked up yet"),
             Self::NothingMatches => write!(f, "no subscription matches a topic that exists"),
             Self::NotSubscribed { topic } => write!(f, "no member subscribes to topic {topic}"),
@@ -146,24 +146,27 @@ impl fmt::Display for Reason {
             Self::TargetDue => write!(f, "the coordinator has not said yet who reads what"),
             Self::WaitsForRevocation { partition, holder, next, waiting_ms, removed_in_ms } => {
                 write!(f, "{partition} waits for {holder} to give it back")?;
-                waiting_ms.iter().try_for_each(|ms| write!(f, ", for {ms} ms now"))?;
+                waiting_ms.iter().try_for_each(|ms| write!(f, ", for {} now", Span(*ms)))?;
                 next.iter().try_for_each(|next| write!(f, ", then {next} gets it"))?;
-                removed_in_ms
-                    .iter()
-                    .try_for_each(|ms| write!(f, "; {holder} is removed in {ms} ms otherwise"))
+                removed_in_ms.iter().try_for_each(|ms| {
+                    write!(f, "; {holder} is removed in {} otherwise", Span(*ms))
+                })
             }
             Self::Silent { member, silent_ms, expires_in_ms } => write!(
                 f,
-                "{member} was not heard of for {silent_ms} ms, and is removed in {expires_in_ms} ms"
+                "{member} was not heard of for {}, and is removed in {}",
+                Span(*silent_ms),
+                Span(*expires_in_ms)
             ),
             Self::Away { member, expires_in_ms } => {
                 write!(f, "{member} is away and said that it will be back")?;
                 expires_in_ms
                     .iter()
-                    .try_for_each(|ms| write!(f, "; its partitions go to others in {ms} ms"))
+                    .try_for_each(|ms| write!(f, "; its partitions go to others in {}", Span(*ms)))
             }
             Self::Fenced { member, ago_ms } => {
-                write!(f, "{member} is no member any more and still called {ago_ms} ms ago")
+                let ago = Span(*ago_ms);
+                write!(f, "{member} is no member any more and still called {ago} ago")
             }
             Self::Idle { members } => {
                 write!(f, "{members} members have no partition: there are more than partitions")
@@ -182,9 +185,25 @@ impl fmt::Display for Reason {
                 write!(f, "{partition} is read to its end at {committed}")
             }
             Self::Reading { partition, holder, lag, committed_ago_ms } => {
-                write!(f, "{holder} reads {partition}, committed {committed_ago_ms} ms ago")?;
+                let ago = Span(*committed_ago_ms);
+                write!(f, "{holder} reads {partition}, committed {ago} ago")?;
                 lag.iter().try_for_each(|lag| write!(f, ", {lag} records behind"))
             }
+        }
+    }
+}
+
+/// A time in milliseconds, for people.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms @ 0..10_000 => write!(f, "{ms} ms"),
+            ms @ 10_000..120_000 => write!(f, "{} s", ms / 1_000),
+            ms @ 120_000..7_200_000 => write!(f, "{} min", ms / 60_000),
+            ms @ 7_200_000..172_800_000 => write!(f, "{} h", ms / 3_600_000),
+            ms => write!(f, "{} d", ms / 86_400_000),
         }
     }
 }
@@ -244,7 +263,7 @@ impl Explainer<'_> {
             return self.held(name, group, partition, holding);
         }
         if group.members.is_empty() {
-            return Reason::NoMembers { since: group.idle_since };
+            return self.no_members(group);
         }
         let is_read = group.resolution.partitions.get(&partition.topic);
         match is_read {
@@ -258,10 +277,14 @@ impl Explainer<'_> {
         }
     }
 
+    fn no_members(&self, group: &Group) -> Reason {
+        Reason::NoMembers { for_ms: self.now.millis_since(group.idle_since) }
+    }
+
     /// What concerns all of a group.
     fn whole(&self, group: &Group) -> Option<Reason> {
         if group.members.is_empty() {
-            Some(Reason::NoMembers { since: group.idle_since })
+            Some(self.no_members(group))
         } else if !group.is_resolved() {
             Some(Reason::NotResolved)
         } else if group.resolution.partitions.is_empty() {

@@ -5,6 +5,7 @@ use duramen_net::Channel;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_client::AdminServiceClient;
 use duramen_proto::v1::discovery_service_client::DiscoveryServiceClient;
+use duramen_proto::v1::group_service_client::GroupServiceClient;
 use duramen_proto::v1::log_service_client::LogServiceClient;
 use prost::Message as _;
 use tonic::Status;
@@ -18,6 +19,8 @@ pub struct Wire {
     pub log: LogServiceClient<Channel>,
     /// Topics and the cluster.
     pub admin: AdminServiceClient<Channel>,
+    /// Consumer groups.
+    pub groups: GroupServiceClient<Channel>,
     /// Who the node is.
     pub discovery: DiscoveryServiceClient<Channel>,
 }
@@ -30,6 +33,7 @@ impl Wire {
         Self {
             log: LogServiceClient::new(channel.clone()),
             admin: AdminServiceClient::new(channel.clone()),
+            groups: GroupServiceClient::new(channel.clone()),
             discovery: DiscoveryServiceClient::new(channel),
         }
     }

@@ -6,7 +6,7 @@ use super::director::Losses;
 use super::fault::Tally;
 
 /// Each run is to have at least so many acknowledgements,
-const ACKNOWLEDGED_MIN: u64 = 1_000;
+pub(super) const ACKNOWLEDGED_MIN: u64 = 1_000;
 /// and so many kinds of fault that took effect.
 const KINDS_MIN: usize = 5;
 

@@ -105,7 +105,7 @@ impl Trace {
 pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) phase: Cell<Phase>,
-    entered: Cell<Duration>,
+    pub(super) entered: Cell<Duration>,
     pub(super) trace: RefCell<Trace>,
     pub(super) recorder: RefCell<Recorder>,
     pub(super) witness: RefCell<Witness>,
@@ -130,6 +130,8 @@ pub(super) struct World {
     pub(super) converged_after: Cell<Option<Duration>>,
     /// Where a bit was flipped: what reads nothing there is not done until the scrubber found it.
     pub(super) flipped: RefCell<Option<Flipped>>,
+    /// Records acknowledged so far.
+    pub(super) acknowledged: Cell<u64>,
     /// The partition of the last record acknowledged, until somebody takes it.
     pub(super) acknowledged_key: Cell<Option<u32>>,
     violations: RefCell<Vec<String>>,
@@ -158,6 +160,7 @@ impl World {
             served_after: Cell::default(),
             converged_after: Cell::default(),
             flipped: RefCell::default(),
+            acknowledged: Cell::default(),
             acknowledged_key: Cell::default(),
             violations: RefCell::default(),
             outside: Cell::default(),

@@ -45,7 +45,7 @@ fn a_group_that_nobody_is_in() {
     log.now = 500;
     log.apply(Action::Leave { member: id("a"), epoch, returns: false });
     let said = ask(&log, None);
-    let reason = Reason::NoMembers { since: Timestamp::from_millis(500) };
+    let reason = Reason::NoMembers { for_ms: 500 };
     assert_eq!((said.group, said.partition), (vec![reason.clone()], reason));
 }
 

@@ -142,12 +142,15 @@ fn reopen(disk: &Arc<dyn Disk>, whose: LogIdentity) -> Result<(), &'static str> 
     drop(log);
     let (log, _) = open(disk, whose).map_err(|_| AGAIN)?;
     // Segments with an index are not scanned, so that reading may find damage, and with it what
-    // lies behind; what was served stays what it was.
+    // lies behind; what was served stays what it was. Only behind damage can a file that was made
+    // up, checksums and all, hold two frames of one index: there is no chain there to tell them apart.
+    let again = Told::by(&log)?.frames;
     let changed = |(index, chain): (&LogIndex, &Option<u64>)| {
         let before = told.frames.get(index).copied().flatten();
-        before.is_some() && chain.is_some() && before != *chain
+        let follows = index.prev().is_none_or(|prev| again.get(&prev).is_some_and(Option::is_some));
+        follows && before.is_some() && chain.is_some() && before != *chain
     };
-    if Told::by(&log)?.frames.iter().any(changed) {
+    if again.iter().any(changed) {
         return Err("a frame that was served has changed");
     }
     seek(&log, &told);

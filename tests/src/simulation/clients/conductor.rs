@@ -14,10 +14,14 @@ use duramen_types::NodeId;
 
 use super::super::dice::Dice;
 use super::super::fault::FaultKind;
+use super::super::outcome::ACKNOWLEDGED_MIN;
 use super::super::recorder::bytes_of;
 use super::super::witness::METADATA;
 use super::super::world::{CONVERGE_WITHIN, KeyName, Phase, World};
 use super::{RETRY, connect, outcome_of, records_of};
+
+/// For how long the load goes on after the faults, if less was acknowledged than a run is to have.
+const LOAD_ON_WITHIN: Duration = Duration::from_secs(20);
 
 /// Runs until the end of the simulation.
 pub(super) async fn run(world: Rc<World>) {
@@ -29,6 +33,7 @@ pub(super) async fn run(world: Rc<World>) {
     world.reached(Phase::Healing).await;
     serve_again(&world).await;
     world.served_after.set(Some(world.now().saturating_sub(world.healed_at.get())));
+    load_on(&world).await;
     world.enter(Phase::Draining);
     rest(&world).await;
     converge(&world, &client).await;
@@ -70,6 +75,16 @@ async fn found(world: &World, client: &Client) -> Result<(), String> {
 async fn serve_again(world: &Rc<World>) {
     let probes = (0..world.plan.topics.len()).map(|topic| probe(Rc::clone(world), topic));
     futures::future::join_all(probes).await;
+}
+
+/// Where the faults left little time in which the cluster could take records, it gets some more.
+async fn load_on(world: &World) {
+    world.entered.set(world.now());
+    let until = world.now() + LOAD_ON_WITHIN;
+    while world.acknowledged.get() < ACKNOWLEDGED_MIN && world.now() < until && !world.is_violated()
+    {
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn probe(world: Rc<World>, topic: usize) {

@@ -88,6 +88,7 @@ fn hear(world: &World, (op, key, told): Told) -> bool {
     let outcome = outcome_of(&told);
     let goes_on = match &told {
         Ok(stored) => {
+            world.acknowledged.set(world.acknowledged.get() + 1);
             world.acknowledged_key.set(Some(key));
             world.note(format_args!("ack {op} at {key}/{}", stored.offset));
             true

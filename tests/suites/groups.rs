@@ -1,0 +1,61 @@
+//! Consumer groups of clusters of real processes: who reads what, what is committed, why nothing
+//! moves.
+//!
+//! `DURAMEN_PROGRAM` names another program to test, such as a release build.
+
+#[path = "groups/explain.rs"]
+mod explain;
+#[path = "groups/protocol.rs"]
+mod protocol;
+
+use std::path::PathBuf;
+
+use duramen_client::{Client, NewTopic};
+use duramen_proto::v1;
+use duramen_tests::processes::{Cluster, Outcome, Wire, coordinator, refused};
+
+/// The program under test.
+fn program() -> PathBuf {
+    std::env::var_os("DURAMEN_PROGRAM")
+        .map_or_else(|| env!("CARGO_BIN_EXE_duramen-under-test").into(), PathBuf::from)
+}
+
+/// Three nodes, a client, and a topic of so many partitions.
+async fn cluster_with(topic: &str, partitions: u32) -> Outcome<(Cluster, Client)> {
+    let cluster = Cluster::start(&program(), 3).await?;
+    let client = cluster.client().await?;
+    let topic = NewTopic::new(topic).partitions(partitions).replication_factor(3);
+    client.admin().create_topic(topic).await?;
+    Ok((cluster, client))
+}
+
+/// A group as its coordinator describes it.
+async fn describe(
+    cluster: &Cluster,
+    group: &str,
+) -> Outcome<Result<v1::DescribeGroupResponse, v1::Error>> {
+    let (_, mut wire) = coordinator(cluster, group).await?;
+    let request = v1::DescribeGroupRequest { group: group.to_owned() };
+    match wire.groups.describe_group(request).await {
+        Ok(described) => Ok(Ok(described.into_inner())),
+        Err(status) => Ok(Err(refused(&status)?)),
+    }
+}
+
+/// Appends so many records to a partition.
+async fn produce(cluster: &Cluster, topic: &str, partition: u32, records: usize) -> Outcome {
+    let leader = cluster.leader(topic, duramen_client::PartitionId::new(partition)).await?.0;
+    let node = cluster.nodes.iter().find(|node| node.id == leader).ok_or("no such node")?;
+    let mut wire: Wire = node.wire();
+    for at in 0..records {
+        wire.produce(topic, partition, &format!("value {at}")).await?.map_err(|e| e.message)?;
+    }
+    Ok(())
+}
+
+/// A commit or reset of one offset.
+fn offset_of(topic: &str, partition: u32, offset: u64) -> v1::OffsetCommit {
+    let partition =
+        v1::TopicPartition { topic: topic.to_owned(), partition, ..v1::TopicPartition::default() };
+    v1::OffsetCommit { partition: Some(partition), offset, ..v1::OffsetCommit::default() }
+}
