@@ -45,6 +45,8 @@ struct ReplicaBook {
     end: LogIndex,
     /// Terms of some indexes below the end.
     points: BTreeMap<LogIndex, Term>,
+    /// Where it was cut last and in which term, until something of that term is acknowledged.
+    cut: Option<(LogIndex, Term)>,
     vote: Term,
     /// In the term of the vote.
     voted_for: Option<ReplicaId>,
@@ -71,6 +73,11 @@ impl Witness {
         let broken = |what: String| Err(format!("replica {replica} of {name}: {what}"));
         match deed {
             Deed::Acknowledged { last, term } => {
+                // The sync of an entry that was cut meanwhile: it is told of in the order of syncs.
+                if book.cut.is_some_and(|(from, vote)| last >= from && term < vote) {
+                    return Ok(());
+                }
+                book.cut = None;
                 book.vouch(last, term);
                 let leads = group.leaders.last_key_value().is_some_and(|(_, id)| *id == replica);
                 if leads && name != METADATA {
@@ -82,6 +89,7 @@ impl Witness {
                 // Beyond its end: a snapshot took the place of the log, which goes on behind it.
                 book.end = from;
                 drop(book.points.split_off(&from));
+                book.cut = Some((from, book.vote));
             }
             Deed::Opened { node, start, end, terms, vote } => {
                 self.openings += 1;
@@ -243,6 +251,19 @@ mod tests {
         assert!(hear([(1, acknowledged(9, 1)), (1, truncated.clone()), (1, short)]).is_ok());
         let shorter = opened(5, &[(1, 0)], 2);
         assert!(hear([(1, acknowledged(9, 1)), (1, truncated), (1, shorter)]).is_err());
+    }
+
+    #[test]
+    fn a_late_sync_of_what_was_cut_is_no_promise() {
+        let vote = Deed::Voted { term: Term::new(3), candidate: ReplicaId::new(2), elected: true };
+        let truncated = Deed::Truncated { from: LogIndex::new(6) };
+        let story = |end| {
+            let deeds = [vote.clone(), truncated.clone(), acknowledged(9, 2), acknowledged(7, 3)];
+            let opened = opened(end, &[(1, 0), (3, 6)], 3);
+            deeds.into_iter().chain([opened]).map(|deed| (1, deed))
+        };
+        assert!(hear(story(8)).is_ok());
+        assert!(hear(story(7)).is_err());
     }
 
     #[test]

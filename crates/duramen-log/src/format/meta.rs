@@ -22,6 +22,8 @@ use crate::options::LogIdentity;
 pub(crate) const SLOT_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"DURLMETA";
 const VERSION: u32 = 1;
+/// The largest sequence and generation that are taken: half of what there are.
+const COUNTER_MAX: u64 = u64::MAX / 2;
 const CLEAN: u32 = 1;
 const CUTTING: u32 = 2;
 
@@ -92,10 +94,12 @@ fn read(mut input: Input<'_>) -> Option<Result<MetaRecord, SlotFault>> {
     let flags = input.u32()?;
     let cluster = ClusterId::from_bytes(input.take()?);
     let replica = ReplicaId::new(input.u64()?);
+    // No writer gets as far as the last ones, and the next one has to have a number.
+    let counter = |count: u64| (count <= COUNTER_MAX).then_some(count);
     Some(Ok(MetaRecord {
         identity: LogIdentity { cluster, replica },
-        sequence: input.u64()?,
-        generation: input.u64()?,
+        sequence: counter(input.u64()?)?,
+        generation: counter(input.u64()?)?,
         durable_end: LogIndex::new(input.u64()?),
         committed_end: LogIndex::new(input.u64()?),
         clean: flags & CLEAN != 0,

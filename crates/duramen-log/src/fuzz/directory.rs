@@ -140,7 +140,12 @@ fn reopen(disk: &Arc<dyn Disk>, whose: LogIdentity) -> Result<(), &'static str> 
     }
     let told = Told::by(&log)?;
     drop(log);
-    let (log, _) = open(disk, whose).map_err(|_| AGAIN)?;
+    let log = match open(disk, whose) {
+        Ok((log, _)) => log,
+        // Readers found damage that an index had hidden: with it, the whole may not hold together.
+        Err(_) if told.frames.values().any(Option::is_none) => return Ok(()),
+        Err(_) => return Err(AGAIN),
+    };
     // Segments with an index are not scanned, so that reading may find damage, and with it what
     // lies behind; what was served stays what it was. Only behind damage can a file that was made
     // up, checksums and all, hold two frames of one index: there is no chain there to tell them apart.
