@@ -11,7 +11,7 @@ use duramen_types::{ClusterId, MetadataIndex, NodeId, ReplicaId, Timestamp};
 use prost::Message;
 
 use crate::service::{fetch_limits, partition_name};
-use crate::translate;
+use crate::{group, translate};
 
 /// One message type: how it is read, and a valid one.
 struct Request {
@@ -42,6 +42,12 @@ const REQUESTS: &[Request] = &[
     Request { run: plain::<v1::DescribeClusterRequest>, seed: || vec![8, 1] },
     Request { run: plain::<v1::InitProducerRequest>, seed: Vec::new },
     Request { run: plain::<v1::IdentifyRequest>, seed: Vec::new },
+    Request { run: member, seed: join_request },
+    Request { run: member, seed: commit_request },
+    Request { run: plain::<v1::CommitOffsetsRequest>, seed: commit_offsets_request },
+    Request { run: plain::<v1::ResetOffsetsRequest>, seed: commit_offsets_request },
+    Request { run: plain::<v1::DeleteOffsetsRequest>, seed: || vec![10, 1, b'g', 18, 2, 24, 1] },
+    Request { run: plain::<v1::RemoveMemberRequest>, seed: || vec![10, 1, b'g', 18, 1, b'm'] },
 ];
 
 fn request(bytes: &[u8]) -> Verdict {
@@ -83,6 +89,50 @@ fn produce(bytes: &[u8]) -> Verdict {
             if same { verdict(topic) } else { Verdict::Broken("a record was changed") }
         }
     }
+}
+
+fn member(bytes: &[u8]) -> Verdict {
+    use v1::member_request::Request;
+    match v1::MemberRequest::decode(bytes) {
+        Ok(v1::MemberRequest { request: Some(Request::Join(join)) }) => {
+            verdict(group::translate::join(join).is_ok())
+        }
+        Ok(_) => plain::<v1::MemberRequest>(bytes),
+        Err(_) => Verdict::Refused,
+    }
+}
+
+fn join_request() -> Vec<u8> {
+    let subscription = v1::Subscription { topics: vec!["t".to_owned()], pattern: "t.*".to_owned() };
+    let join = v1::JoinGroup {
+        group: "g".to_owned(),
+        member_id: "m".to_owned(),
+        instance_id: "i".to_owned(),
+        rack: "r".to_owned(),
+        subscription: Some(subscription),
+        session_ms: 10_000,
+        ..v1::JoinGroup::default()
+    };
+    v1::MemberRequest { request: Some(v1::member_request::Request::Join(join)) }.encode_to_vec()
+}
+
+fn offset_commit() -> v1::OffsetCommit {
+    let topic_id = Bytes::from_static(&[7; 16]);
+    let partition = v1::TopicPartition { topic_id, topic: String::new(), partition: 1 };
+    let metadata = "metadata".to_owned();
+    v1::OffsetCommit { partition: Some(partition), offset: 5, leader_epoch: 2, metadata }
+}
+
+fn commit_request() -> Vec<u8> {
+    let offsets = vec![offset_commit(), offset_commit()];
+    let commit = v1::Commit { correlation_id: 1, epoch: 2, offsets };
+    v1::MemberRequest { request: Some(v1::member_request::Request::Commit(commit)) }.encode_to_vec()
+}
+
+/// Of the same shape as a reset.
+fn commit_offsets_request() -> Vec<u8> {
+    let (group, offsets) = ("g".to_owned(), vec![offset_commit()]);
+    v1::CommitOffsetsRequest { group, offsets, fence: Some(3) }.encode_to_vec()
 }
 
 fn fetch(bytes: &[u8]) -> Verdict {

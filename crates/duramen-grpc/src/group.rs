@@ -1,7 +1,7 @@
 //! The service of consumer groups.
 
 mod member;
-mod translate;
+pub(crate) mod translate;
 
 use std::pin::Pin;
 use std::sync::Arc;

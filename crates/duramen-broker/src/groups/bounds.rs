@@ -1,6 +1,6 @@
 //! What can be read of partitions, wherever they are led: for the lag of groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,21 +21,21 @@ pub(super) struct Bounds {
     pub(super) appended_at: Option<Timestamp>,
 }
 
-/// Partitions, and where a group reads next in each.
-pub(super) type Questions = BTreeMap<TopicPartition, Offset>;
+/// Partitions, and where some group reads next in each.
+pub(super) type Questions = BTreeSet<(TopicPartition, Offset)>;
+
+/// What can be read, by question.
+pub(super) type Answers = BTreeMap<(TopicPartition, Offset), Bounds>;
 
 /// Asks the leaders of partitions; those that do not answer are missing in the answer.
-pub(super) async fn ask(
-    member: &Arc<Member>,
-    questions: &Questions,
-) -> BTreeMap<TopicPartition, Bounds> {
+pub(super) async fn ask(member: &Arc<Member>, questions: &Questions) -> Answers {
     let mut found = BTreeMap::new();
     let mut open: BTreeMap<NodeId, Questions> = BTreeMap::new();
     for (partition, offset) in questions {
         if let Some(bounds) = here(member, *partition, *offset).await {
-            found.insert(*partition, bounds);
+            found.insert((*partition, *offset), bounds);
         } else if let Some(node) = likely_leader(member, *partition) {
-            open.entry(node).or_default().insert(*partition, *offset);
+            open.entry(node).or_default().insert((*partition, *offset));
         }
     }
     // A redirect or two: what this node knows of leaders may be old.
@@ -44,12 +44,12 @@ pub(super) async fn ask(
         let answers = futures::future::join_all(asked).await;
         let mut redirected: BTreeMap<NodeId, Questions> = BTreeMap::new();
         for ((node, questions), answer) in open.iter().zip(answers) {
-            for ((partition, offset), bounds) in questions.iter().zip(answer) {
+            for (question, bounds) in questions.iter().zip(answer) {
                 let leader = NodeId::new(bounds.leader_node);
                 if bounds.known {
-                    found.insert(*partition, from_wire(&bounds));
+                    found.insert(*question, from_wire(&bounds));
                 } else if bounds.leader_node != 0 && leader != *node {
-                    redirected.entry(leader).or_default().insert(*partition, *offset);
+                    redirected.entry(leader).or_default().insert(*question);
                 }
             }
         }
@@ -99,6 +99,7 @@ async fn here(member: &Member, id: TopicPartition, offset: Offset) -> Option<Bou
     Some(Bounds { log_start, high_watermark, appended_at })
 }
 
+/// What a node says, in the order of the questions; less where it does not answer any more.
 async fn ask_node(member: &Member, node: NodeId, questions: &Questions) -> Vec<pb::Bounds> {
     let Some(address) = member.host.node_address(node) else { return Vec::new() };
     let mut client = PeerServiceClient::new(Channel::new(&member.env, &address));
@@ -107,17 +108,23 @@ async fn ask_node(member: &Member, node: NodeId, questions: &Questions) -> Vec<p
         partition: id.partition.get(),
         offset: offset.get(),
     });
-    let cluster_id = Bytes::copy_from_slice(member.writer.cluster.as_bytes());
-    let queries = queries.take(limits::BOUNDS_QUERIES_MAX).collect();
-    let asked = client.bounds(pb::BoundsRequest { cluster_id, queries });
-    match tokio::time::timeout(limits::BOUNDS_TIMEOUT, asked).await {
-        Ok(Ok(answer)) => answer.into_inner().bounds,
-        Ok(Err(error)) => {
-            tracing::debug!(%node, %error, "a node did not say what can be read");
-            Vec::new()
+    let queries: Vec<pb::BoundsQuery> = queries.collect();
+    let mut bounds = Vec::with_capacity(queries.len());
+    for queries in queries.chunks(limits::BOUNDS_QUERIES_MAX) {
+        let cluster_id = Bytes::copy_from_slice(member.writer.cluster.as_bytes());
+        let asked = client.bounds(pb::BoundsRequest { cluster_id, queries: queries.to_vec() });
+        match tokio::time::timeout(limits::BOUNDS_TIMEOUT, asked).await {
+            Ok(Ok(answer)) if answer.get_ref().bounds.len() == queries.len() => {
+                bounds.extend(answer.into_inner().bounds);
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%node, %error, "a node did not say what can be read");
+                break;
+            }
+            Ok(Ok(_)) | Err(_) => break,
         }
-        Err(_) => Vec::new(),
     }
+    bounds
 }
 
 /// Answers another node.

@@ -10,7 +10,7 @@ use duramen_group::{
 };
 use duramen_types::{Offset, PartitionId, TopicId, TopicPartition};
 
-use super::bounds::{self, Bounds, Questions};
+use super::bounds::{self, Answers, Bounds, Questions};
 use super::shard::Shard;
 use crate::error::BrokerError;
 use crate::member::Member;
@@ -112,7 +112,7 @@ pub(super) async fn describe(
         let unknown = BrokerError::Group(duramen_group::Refusal::UnknownGroup);
         questions(state.group(name).ok_or(unknown)?)
     };
-    let bounds = bounds::ask(member, &questions).await;
+    let bounds = by_partition(&questions, &bounds::ask(member, &questions).await);
     let term = shard.term().ok_or(BrokerError::NoLeader)?;
     let described = shard.with_lead(term, |state, lead| {
         let group = state.group(name)?;
@@ -151,8 +151,21 @@ pub(super) async fn describe(
 
 /// Where a group reads next in each of its partitions.
 pub(super) fn questions(group: &Group) -> Questions {
-    let next = |partition| group.committed(partition).map_or(Offset::ZERO, |found| found.offset);
-    partitions(group).into_iter().map(|partition| (partition, next(partition))).collect()
+    partitions(group).into_iter().map(|partition| (partition, next(group, partition))).collect()
+}
+
+fn next(group: &Group, partition: TopicPartition) -> Offset {
+    group.committed(partition).map_or(Offset::ZERO, |found| found.offset)
+}
+
+/// What was answered to one group's questions.
+pub(super) fn by_partition(
+    questions: &Questions,
+    answers: &Answers,
+) -> BTreeMap<TopicPartition, Bounds> {
+    let answered =
+        |question: &(TopicPartition, Offset)| Some((question.0, *answers.get(question)?));
+    questions.iter().filter_map(answered).collect()
 }
 
 /// The partitions that a group's members read, hold or once committed.

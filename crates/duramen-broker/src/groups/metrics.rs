@@ -6,8 +6,8 @@ use std::sync::Arc;
 use duramen_group::GroupName;
 use duramen_types::TopicPartition;
 
-use super::bounds;
-use super::describe::{lag, questions};
+use super::bounds::{self, Questions};
+use super::describe::{by_partition, lag, questions};
 use super::shard::Shard;
 use crate::limits;
 use crate::member::Member;
@@ -38,22 +38,33 @@ pub(crate) async fn run(member: &Arc<Member>) {
 }
 
 async fn tell_shard(member: &Arc<Member>, shard: &Shard, told: &mut BTreeSet<Told>) {
-    let names: Vec<GroupName> = shard.state().groups().map(|(name, _)| name.clone()).collect();
-    metrics::groups(shard.id, names.len());
-    for name in names {
-        let Some(questions) = shard.state().group(&name).map(questions) else { continue };
-        let bounds = bounds::ask(member, &questions).await;
-        let topics = member.topic_names(questions.keys().map(|partition| partition.topic));
+    let room = limits::LAG_METRICS_MAX.saturating_sub(told.len());
+    let mut asked: Vec<(GroupName, Questions)> = Vec::new();
+    {
         let state = shard.state();
-        let Some(group) = state.group(&name) else { continue };
-        for (partition, bounds) in &bounds {
-            let Some(topic) = topics.get(&partition.topic) else { continue };
-            if told.len() >= limits::LAG_METRICS_MAX {
-                return;
+        metrics::groups(shard.id, state.groups().count());
+        let mut count = 0;
+        for (name, group) in state.groups() {
+            let questions = questions(group);
+            count += questions.len();
+            if count > room {
+                break;
             }
-            let lag = lag(shard, bounds, group.committed(*partition));
+            asked.push((name.clone(), questions));
+        }
+    }
+    // All groups at once: many read the same partitions.
+    let all: Questions = asked.iter().flat_map(|(_, questions)| questions).copied().collect();
+    let answers = bounds::ask(member, &all).await;
+    let topics = member.topic_names(all.iter().map(|(partition, _)| partition.topic));
+    let state = shard.state();
+    for (name, questions) in asked {
+        let Some(group) = state.group(&name) else { continue };
+        for (partition, bounds) in by_partition(&questions, &answers) {
+            let Some(topic) = topics.get(&partition.topic) else { continue };
+            let lag = lag(shard, &bounds, group.committed(partition));
             metrics::group_lag(&name, topic, partition.partition, Some(lag));
-            told.insert((name.clone(), topic.clone(), *partition));
+            told.insert((name.clone(), topic.clone(), partition));
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn subscription(wire: Option<v1::Subscription>) -> Result<Subscriptio
     }
 }
 
-pub(super) fn join(wire: v1::JoinGroup) -> Result<JoinRequest, BrokerError> {
+pub(crate) fn join(wire: v1::JoinGroup) -> Result<JoinRequest, BrokerError> {
     let or = |given: u32, usual: u32| if given == 0 { usual } else { given };
     Ok(JoinRequest {
         group: group_name(&wire.group)?,
