@@ -45,5 +45,8 @@ pub(crate) const READ_CHUNK_BYTES_MAX: usize = 1 << 20;
 /// What recovery reads at once.
 pub(crate) const SCAN_CHUNK_BYTES: usize = 1 << 20;
 
+/// What a disk writes at once or not at all, at the least: a logical sector.
+pub(crate) const ATOMIC_BYTES: usize = 512;
+
 /// The unit in which an unreadable range is narrowed down.
 pub(crate) const SECTOR_BYTES: usize = 4096;

@@ -6,6 +6,7 @@
 //!
 //! bad frame at index i
 //!   the disk cannot read it, or i < D                  damage: kept, reported, never cut
+//!   all of its sectors were surely written             damage
 //!   not more than the in-flight bound beyond it        torn: the log is cut there
 //!   else                                               damage
 //! ```
@@ -24,7 +25,7 @@ use duramen_env::planted::{Planted, is_planted};
 use duramen_types::LogIndex;
 
 use crate::boundary::Boundary;
-use crate::error::OpenError;
+use crate::error::{FrameFault, OpenError};
 use crate::format::meta::MetaRecord;
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::limits::HEADER_CHUNK_BYTES;
@@ -83,8 +84,8 @@ impl Recover<'_> {
         let firsts = self.tidy()?;
         let Loaded { mut pieces, durable_end, due, first_found } = self.load(&firsts)?;
         let start = self.start.first_index;
-        let is_readable =
-            pieces.iter().flat_map(|piece| &piece.bad_spots).all(|spot| !spot.unreadable);
+        let mut spots = pieces.iter().flat_map(|piece| &piece.bad_spots);
+        let is_readable = spots.all(|spot| spot.fault != FrameFault::Unreadable);
         if due < start && durable_end <= start && is_readable {
             // All of it lies below the log start, which was durable before anything was trimmed.
             return self.drop_all(&pieces);
@@ -267,7 +268,7 @@ impl Recover<'_> {
                 }
                 let first_frame = spot.position.max(SEGMENT_HEAD_BYTES as u64);
                 let beyond = bytes_behind + piece.nonzero_end.saturating_sub(first_frame);
-                let is_torn = !spot.unreadable
+                let is_torn = !spot.is_damage
                     && spot.index >= durable_end
                     && beyond <= self.options.inflight_bytes_max;
                 if is_torn || is_planted(Planted::TruncateOnBadChecksum) {

@@ -13,7 +13,7 @@ use crate::error::FrameFault;
 use crate::format::frame::{FRAME_ALIGN, FRAME_MAGIC};
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::FrameHeader;
-use crate::limits::{FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES};
+use crate::limits::{FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES, ATOMIC_BYTES};
 use crate::segment::{SegmentId, Spacing, Summary};
 use crate::window::Window;
 
@@ -55,8 +55,8 @@ pub(crate) struct BadSpot {
     pub(crate) position: u64,
     /// What is wrong.
     pub(crate) fault: FrameFault,
-    /// The disk could not read bytes there: never a torn write.
-    pub(crate) unreadable: bool,
+    /// It is no torn write: the disk could not read bytes there, or every sector of it was written.
+    pub(crate) is_damage: bool,
 }
 
 /// What a scan found.
@@ -242,10 +242,12 @@ impl Scanner {
                 self.window.nonzero_end(position).unwrap_or(self.window.limit());
         }
         let end = self.outcome.nonzero_end;
+        let is_damage = self.is_written(position, fault, header.as_ref());
+        let spot = BadSpot { index, next: None, position, fault, is_damage };
         if let Some(header) = header {
             let next = Some(header.index.saturating_add(1));
             let until = position + header.frame_bytes();
-            self.note(BadSpot { index, next, position, fault, unreadable: false }, until);
+            self.note(BadSpot { next, ..spot }, until);
             self.take(&header);
             self.spacing.landmark = true;
             return true;
@@ -254,7 +256,7 @@ impl Scanner {
             let limit = self.window.limit();
             if self.window.is_unreadable(&(position..limit)) {
                 let fault = FrameFault::Unreadable;
-                self.note(BadSpot { index, next: None, position, fault, unreadable: true }, limit);
+                self.note(BadSpot { fault, is_damage: true, ..spot }, limit);
             }
             return false;
         }
@@ -263,7 +265,7 @@ impl Scanner {
         let next = self.find_header(from, end, index);
         let until = next.map_or(self.window.limit(), |(at, _)| at);
         let next_index = next.map(|(_, header)| header.index);
-        self.note(BadSpot { index, next: next_index, position, fault, unreadable: false }, until);
+        self.note(BadSpot { next: next_index, ..spot }, until);
         let Some((at, _)) = next else { return false };
         self.position = at;
         self.adopt = true;
@@ -271,9 +273,38 @@ impl Scanner {
         true
     }
 
+    /// Whether all of a frame that fails its checksum was surely written, so that what is wrong with
+    /// it came later. Room in a segment is zero before it is written, and what of a frame lies in one
+    /// sector is written at once, from its front on: where its last byte is not zero, none is missing.
+    fn is_written(
+        &mut self,
+        position: u64,
+        fault: FrameFault,
+        header: Option<&FrameHeader>,
+    ) -> bool {
+        if !matches!(
+            fault,
+            FrameFault::Magic | FrameFault::HeaderChecksum | FrameFault::PayloadChecksum
+        ) {
+            return false;
+        }
+        let len = header.map_or(0, |header| u64::from(header.payload_len));
+        let end = position.saturating_add(FRAME_OVERHEAD_BYTES as u64).saturating_add(len);
+        let mut at = position;
+        while at < end {
+            let sector_end = (at / ATOMIC_BYTES as u64 + 1) * ATOMIC_BYTES as u64;
+            let part = usize::try_from(sector_end.min(end) - at).unwrap_or(0);
+            if !self.window.view(at, part).is_ok_and(|bytes| bytes.last() != Some(&0)) {
+                return false;
+            }
+            at = sector_end;
+        }
+        true
+    }
+
     fn note(&mut self, mut spot: BadSpot, until: u64) {
         if self.window.is_unreadable(&(spot.position..until)) {
-            spot.unreadable = true;
+            spot.is_damage = true;
             spot.fault = FrameFault::Unreadable;
         }
         // While the predecessor is not known, neither is the index that is due.

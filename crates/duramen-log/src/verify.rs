@@ -214,7 +214,7 @@ impl Walk<'_> {
         }
         if let Some(fault) = outcome.head_fault.filter(|_| !outcome.summary.is_empty()) {
             let spot =
-                BadSpot { index: first, next: Some(first), position: 0, fault, unreadable: false };
+                BadSpot { index: first, next: Some(first), position: 0, fault, is_damage: false };
             self.seen.push((first, spot, 0));
         }
         for spot in &outcome.bad_spots {
@@ -232,7 +232,7 @@ impl Walk<'_> {
             next: Some(found),
             position: 0,
             fault: FrameFault::Missing,
-            unreadable: false,
+            is_damage: false,
         };
         self.seen.push((first, spot, 0));
     }
@@ -244,7 +244,7 @@ impl Walk<'_> {
         });
         let mut problems: Vec<Problem> = seen
             .map(|(first, spot, beyond)| {
-                let torn = !spot.unreadable
+                let torn = !spot.is_damage
                     && spot.index >= self.durable_end
                     && *beyond <= INFLIGHT_BYTES_MAX;
                 let class = if torn { ProblemClass::Torn } else { ProblemClass::Corrupt };
@@ -258,7 +258,7 @@ impl Walk<'_> {
                 next: None,
                 position: 0,
                 fault: FrameFault::Missing,
-                unreadable: false,
+                is_damage: false,
             };
             problems.push(problem(self.before.index, &spot, ProblemClass::Corrupt));
         }

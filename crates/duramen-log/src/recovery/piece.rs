@@ -118,7 +118,7 @@ pub(super) fn note_gap(pieces: &mut [Piece], due: LogIndex, found: LogIndex) {
 /// A place where frames are missing.
 pub(super) fn missing(index: LogIndex, next: LogIndex, position: u64) -> BadSpot {
     let fault = FrameFault::Missing;
-    BadSpot { index, next: Some(next), position, fault, unreadable: false }
+    BadSpot { index, next: Some(next), position, fault, is_damage: false }
 }
 
 /// What an index says of its segment.

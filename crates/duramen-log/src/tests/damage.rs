@@ -195,6 +195,30 @@ fn the_start_of_another_replica_is_refused() {
 }
 
 #[test]
+fn a_flipped_bit_in_what_was_written_whole_is_no_torn_write() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..3, 1).unwrap();
+    log.sync().unwrap();
+    let sound = all(&log);
+    let (name, position, _) = places(&world).swap_remove(1);
+    drop(log);
+    for byte in [26, 130] {
+        // Nothing but the sync says that it was synced, and the hint of that goes with the power.
+        world.sim.crash(CrashMode::KeepNone);
+        world.sim.reopen();
+        let place = position + byte;
+        world.sim.corrupt(&world.path(&name), place, Corruption::FlipBit(3)).unwrap();
+        let (log, recovery) = world.open();
+        assert_eq!(recovery.torn, None);
+        assert!(log.is_damaged());
+        check_all_but(&log, &sound, 1..=1);
+        drop(log);
+        world.sim.corrupt(&world.path(&name), place, Corruption::FlipBit(3)).unwrap();
+    }
+}
+
+#[test]
 fn a_frame_of_another_term_is_not_served() {
     let mut world = World::new(1);
     world.options.segment_bytes = 1 << 20;
