@@ -64,9 +64,10 @@ impl Director {
         let (path, is_last) = logs[self.dice.place(logs.len())].clone();
         let durable = node.disk.durable(&path).unwrap_or_default();
         let data = durable.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        // The very end of a log may be taken for a torn write.
+        // What was synced last, and nothing durable says so yet, may be taken for a torn write if the
+        // power goes as well; of a small log that may be all.
         let until = if is_last { data / 2 } else { data };
-        if until == 0 {
+        if until < FLIPPED_MIN {
             return;
         }
         let position = u64::try_from(self.dice.place(until)).unwrap_or(0);
@@ -93,6 +94,9 @@ impl Director {
         }
     }
 }
+
+/// Bits are flipped in files of twice so many bytes at the least.
+const FLIPPED_MIN: usize = 2048;
 
 /// The segment files of all partitions, and whether each is the last of its log.
 fn logs(disk: &SimDisk) -> Vec<(PathBuf, bool)> {
