@@ -1,6 +1,9 @@
 //! A cluster of fake nodes on loopback, in this process, with real sequence checks and faults on
 //! demand: what the client's promises are tested against.
 
+mod group_service;
+pub(crate) mod groups;
+mod memory;
 mod service;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use duramen_env::{Env, Random, SeededRandom, TaskHandle};
 use duramen_net::{ServerOptions, serve};
 use duramen_proto::v1::admin_service_server::AdminServiceServer;
+use duramen_proto::v1::group_service_server::GroupServiceServer;
 use duramen_proto::v1::log_service_server::LogServiceServer;
 use duramen_proto::v1::{self, ErrorCode};
 use duramen_record::{Batch, BatchBuilder, Compression, RecordRef, stamp};
@@ -103,6 +107,9 @@ pub(crate) struct State {
     /// Bytes sent on fetch streams.
     pub(crate) fetched_bytes: u64,
     pub(crate) fetch_streams: u32,
+    pub(crate) groups: BTreeMap<String, groups::FakeGroup>,
+    pub(crate) shard_count: u32,
+    pub(crate) coordinator_questions: u32,
 }
 
 impl FakePartition {
@@ -280,7 +287,19 @@ pub(crate) struct Fake {
 impl Fake {
     /// So many nodes, listening.
     pub(crate) async fn start(nodes: u64) -> Self {
-        let env = Env { random: Arc::new(SeededRandom::new(7)), ..Env::real() };
+        Self::start_in(Env::real(), nodes).await
+    }
+
+    /// As [`with_topic`](Self::with_topic), on a network in memory: for tests with paused time.
+    pub(crate) async fn in_memory(nodes: u64, partitions: u32) -> Self {
+        let net = Arc::new(memory::MemoryNet::default());
+        let fake = Self::start_in(Env { net, ..Env::real() }, nodes).await;
+        fake.lock().create("t", partitions);
+        fake
+    }
+
+    async fn start_in(env: Env, nodes: u64) -> Self {
+        let env = Env { random: Arc::new(SeededRandom::new(7)), ..env };
         let shared = Arc::new(Shared::default());
         let mut servers = Vec::new();
         for id in 1..=nodes {
@@ -289,7 +308,9 @@ impl Fake {
             shared.lock().addresses.insert(id, address);
             let node = service::FakeNode { id, env: env.clone(), shared: Arc::clone(&shared) };
             let log = LogServiceServer::new(node.clone()).max_decoding_message_size(32 << 20);
-            let routes = Routes::new(AdminServiceServer::new(node)).add_service(log);
+            let routes = Routes::new(AdminServiceServer::new(node.clone()))
+                .add_service(GroupServiceServer::new(node))
+                .add_service(log);
             let server =
                 serve(listener.into(), routes, ServerOptions::default(), std::future::pending());
             servers.push(env.tasks.critical("fake-node", async move {

@@ -115,3 +115,6 @@ pub(crate) const MEMBER_SILENCE: Duration = Duration::from_secs(1);
 
 /// What a member of a group looks after when nothing is due.
 pub(crate) const MEMBER_TICK: Duration = Duration::from_millis(100);
+
+/// Partitions in one commit: with the longest names within what a coordinator takes in one message.
+pub(crate) const COMMIT_PARTITIONS_MAX: usize = 2_000;

@@ -22,10 +22,10 @@ pub(super) struct FakeNode {
     pub(super) shared: Arc<Shared>,
 }
 
-type Reply<T> = Result<Response<T>, Status>;
+pub(super) type Reply<T> = Result<Response<T>, Status>;
 
 /// A refused call, with the typed error in its trailer.
-fn refusal(error: &v1::Error) -> Status {
+pub(super) fn refusal(error: &v1::Error) -> Status {
     let mut status = Status::failed_precondition(error.message.clone());
     let value = MetadataValue::from_bytes(&error.encode_to_vec());
     status.metadata_mut().insert_bin(v1::ERROR_TRAILER, value);
@@ -38,7 +38,10 @@ fn error(code: ErrorCode) -> v1::Error {
 
 impl FakeNode {
     /// Does an admin call's work, before or after or without a fault.
-    fn admin<T>(&self, work: impl FnOnce(&mut super::State) -> Result<T, ErrorCode>) -> Reply<T> {
+    pub(super) fn admin<T>(
+        &self,
+        work: impl FnOnce(&mut super::State) -> Result<T, ErrorCode>,
+    ) -> Reply<T> {
         let mut state = self.shared.lock();
         let fault = state.admin_faults.pop_front();
         if let Some(Fault::Refuse(code)) = fault {

@@ -35,7 +35,7 @@ use super::part::{Part, StartPart};
 use crate::consumer::fetcher::Credit;
 use crate::{ClientError, GroupOptions, GroupSubscription, NamedPartition, limits};
 use commits::Commits;
-pub(super) use commits::is_lost;
+use commits::is_lost;
 
 /// What the consumer wants to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,7 @@ pub(super) enum Exit {
 #[derive(Debug)]
 struct Link {
     join_sent: Instant,
+    first_join: Instant,
     /// Whether it joined with this stream; otherwise it goes on.
     fresh: bool,
     /// Whether the first assignment has come.
@@ -73,6 +74,8 @@ struct Link {
     next_heartbeat: Instant,
     /// The subscription that the coordinator was told.
     subscribed: u64,
+    /// Whether it was told another one on this stream.
+    subscribing: bool,
     /// The epoch acknowledged since the last heartbeat.
     acknowledged: Option<u64>,
     left_at: Option<Instant>,
@@ -105,9 +108,11 @@ pub(super) struct Core {
     patience: Duration,
     pub(super) lease: Lease,
     subscription: GroupSubscription,
-    /// Counts changes of the subscription, and which of them this life joined with.
+    /// Counts changes of the subscription.
     subscription_version: u64,
-    joined_version: u64,
+    /// When this life first asked to join, and with which subscription: a repeated join changes
+    /// neither the session nor the subscription.
+    first_join: Option<(Instant, u64)>,
     pub(super) commits: Commits,
     pub(super) intent: Intent,
     link: Option<Link>,
@@ -152,7 +157,7 @@ impl Core {
             lease: Lease::default(),
             subscription: new.subscription,
             subscription_version: 0,
-            joined_version: 0,
+            first_join: None,
             commits: Commits::new(Instant::now()),
             intent: Intent::Run,
             link: None,
@@ -171,15 +176,16 @@ impl Core {
     /// Begins a stream: its first message.
     pub(super) fn join(&mut self, now: Instant) -> v1::MemberRequest {
         let fresh = self.epoch == 0;
-        if fresh {
-            self.joined_version = self.subscription_version;
-        }
+        let (first_join, joined_version) =
+            *self.first_join.get_or_insert((now, self.subscription_version));
         self.link = Some(Link {
             join_sent: now,
+            first_join,
             fresh,
             answered: false,
             next_heartbeat: now,
-            subscribed: self.joined_version,
+            subscribed: joined_version,
+            subscribing: false,
             acknowledged: None,
             left_at: None,
         });
@@ -235,6 +241,7 @@ impl Core {
         }
         if link.subscribed != version {
             link.subscribed = version;
+            link.subscribing = true;
             let subscription = Some(self.subscription.to_wire());
             out.push(message(member_request::Request::Subscribe(v1::Subscribe {
                 epoch,
@@ -314,6 +321,13 @@ impl Core {
         self.link.as_ref().is_some_and(|link| link.answered)
     }
 
+    /// Whether a refusal says that it is no member any more. A subscription that met another
+    /// assignment on its way is refused as stale too: then the coordinator is asked once more.
+    pub(super) fn is_over(&self, code: ErrorCode) -> bool {
+        let subscribing = self.link.as_ref().is_some_and(|link| link.answered && link.subscribing);
+        is_lost(code) && !(subscribing && code == ErrorCode::StaleMemberEpoch)
+    }
+
     /// The stream is gone; membership may not be.
     pub(super) fn link_ended(&mut self) {
         self.link = None;
@@ -350,6 +364,7 @@ impl Core {
         self.link = None;
         self.revoked.clear();
         self.epoch = 0;
+        self.first_join = None;
         self.lease.end();
         self.member_id = next_id;
         self.intent = match self.intent {

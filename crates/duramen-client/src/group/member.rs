@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use duramen_env::Random;
-use duramen_proto::v1;
+use duramen_proto::v1::{self, ErrorCode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::core::{Exit, Intent, LinkEnd, is_lost};
+use super::core::{Exit, Intent, LinkEnd};
 use super::event::GroupEvent;
 use super::shared::Shared;
 use crate::cluster::{Node, of_group};
@@ -85,11 +85,15 @@ impl Member {
             Err(error) => return self.cannot_find(error),
         };
         let stop = self.run_stream(&node).await;
-        let answered = {
+        let (answered, over) = {
             let mut core = self.shared.lock();
             let answered = core.is_answered();
+            let over = match &stop {
+                Stop::Failed(failure) => failure.code().is_some_and(|code| core.is_over(code)),
+                _ => false,
+            };
             core.link_ended();
-            answered
+            (answered, over)
         };
         if answered {
             self.backoff.reset();
@@ -98,6 +102,7 @@ impl Member {
         match stop {
             Stop::Ended => {}
             Stop::Left => self.shared.lock().left(self.next_id()),
+            Stop::Failed(failure) if over => self.rejoin(&failure).await,
             Stop::Failed(failure) => self.recover(&node, failure).await,
         }
     }
@@ -112,12 +117,10 @@ impl Member {
         }
     }
 
-    /// Gets ready for another stream, or ends it all.
-    async fn recover(&mut self, node: &Node, failure: Failure) {
-        let cluster = Arc::clone(&self.shared.terms.cluster);
-        tracing::debug!(group = %self.group, ?failure, "member stream ended");
-        let mut wait = self.backoff.next(cluster.random()).max(failure.wait());
-        if failure.code().is_some_and(is_lost) {
+    /// It is a member no more: everything is dropped, and it joins under a new id.
+    async fn rejoin(&mut self, failure: &Failure) {
+        let mut wait = self.backoff.next(self.shared.terms.cluster.random()).max(failure.wait());
+        {
             let mut core = self.shared.lock();
             let taken = core.options.instance_id.is_some()
                 && core.lease.is_sure(Instant::now())
@@ -128,14 +131,24 @@ impl Member {
                 wait = wait.max(core.options.session);
             }
             core.lost(self.next_id());
-        } else {
-            let moved = cluster.coordinator_failed(&self.group, node, &failure);
-            if moved && self.redirects < limits::REDIRECTS_AT_ONCE {
-                self.redirects += 1;
-                return;
-            }
+        }
+        self.pause(wait).await;
+    }
+
+    /// Gets ready for another stream, or ends it all.
+    async fn recover(&mut self, node: &Node, failure: Failure) {
+        let cluster = Arc::clone(&self.shared.terms.cluster);
+        tracing::debug!(group = %self.group, ?failure, "member stream ended");
+        let moved = cluster.coordinator_failed(&self.group, node, &failure);
+        if moved && self.redirects < limits::REDIRECTS_AT_ONCE {
+            self.redirects += 1;
+            return;
+        }
+        let wait = self.backoff.next(cluster.random()).max(failure.wait());
+        {
             let mut core = self.shared.lock();
-            if !failure.is_transient() {
+            let stale = failure.code() == Some(ErrorCode::StaleMemberEpoch);
+            if !failure.is_transient() && !stale {
                 core.fail(of_group(&self.group, failure.into_error()));
                 return;
             }

@@ -33,7 +33,7 @@ impl Core {
     ) -> Vec<StartPart> {
         let Some(link) = &mut self.link else { return Vec::new() };
         let first = !std::mem::replace(&mut link.answered, true);
-        let (fresh, join_sent) = (link.fresh, link.join_sent);
+        let (fresh, first_join) = (link.fresh, link.first_join);
         if first {
             link.next_heartbeat = now;
         }
@@ -44,7 +44,7 @@ impl Core {
         if first && fresh {
             // Who joins is written down by a majority. Who goes on may be told so by a coordinator
             // that is none any more: only a heartbeat says for how long it is sure.
-            self.lease.confirm(join_sent, self.session, Duration::ZERO);
+            self.lease.confirm(first_join, self.session, Duration::ZERO);
             self.events.push(GroupEvent::Joined { member_id: self.member_id.clone() });
         }
         self.epoch = assignment.epoch;

@@ -24,7 +24,7 @@ pub(in crate::group) type Committed = Result<Vec<CommitOutcome>, ClientError>;
 pub(in crate::group) struct Commits {
     next_id: u64,
     in_flight: Option<InFlight>,
-    waiters: Vec<oneshot::Sender<Committed>>,
+    waiters: Vec<Waiter>,
     soon: bool,
     /// When all that was due was last sent.
     last: Instant,
@@ -42,7 +42,23 @@ struct InFlight {
     whole: bool,
     /// With the life of the part, since it may have begun another one by the answer.
     offsets: BTreeMap<TopicPartition, (u64, GroupOffset)>,
-    waiters: Vec<oneshot::Sender<Committed>>,
+    waiters: Vec<Waiter>,
+    /// More was due than one commit takes: the waiters wait for that too.
+    more: bool,
+}
+
+/// A caller, and what is known of its commit so far.
+#[derive(Debug)]
+struct Waiter {
+    sender: oneshot::Sender<Committed>,
+    outcomes: Vec<CommitOutcome>,
+}
+
+impl Waiter {
+    /// Answers; who has stopped waiting does not want it.
+    fn answer(self, error: Option<&ClientError>) {
+        drop(self.sender.send(error.map_or(Ok(self.outcomes), |error| Err(error.clone()))));
+    }
 }
 
 impl Commits {
@@ -61,7 +77,7 @@ impl Commits {
     /// Asks for a commit of what is processed by now. Callers are bounded by a semaphore.
     pub(in crate::group) fn ask(&mut self, waiter: Option<oneshot::Sender<Committed>>) {
         match waiter {
-            Some(waiter) => self.waiters.push(waiter),
+            Some(sender) => self.waiters.push(Waiter { sender, outcomes: Vec::new() }),
             None => self.soon = true,
         }
     }
@@ -94,7 +110,7 @@ impl Commits {
         let commit = self.in_flight.take();
         let waiting = std::mem::take(&mut self.waiters);
         let waiting = waiting.into_iter().chain(commit.into_iter().flat_map(|one| one.waiters));
-        waiting.for_each(|waiter| drop(waiter.send(Err(error.clone()))));
+        waiting.for_each(|waiter| waiter.answer(Some(error)));
         (self.soon, self.retry_at, self.refused) = (false, None, false);
     }
 
@@ -118,8 +134,13 @@ impl Core {
         let all = asked || leaving || interval || returning;
         let initial = |stage| stage == Stage::Initial;
         let mut offsets = BTreeMap::new();
+        let mut more = false;
         for (key, part) in &self.parts {
             let Some((offset, leader_epoch)) = part.due() else { continue };
+            if offsets.len() >= limits::COMMIT_PARTITIONS_MAX {
+                more = true;
+                break;
+            }
             if all || initial(part.stage) {
                 let offset =
                     GroupOffset { leader_epoch, ..GroupOffset::new(part.name.clone(), offset) };
@@ -133,7 +154,7 @@ impl Core {
         }
         if offsets.is_empty() {
             let waiters = std::mem::take(&mut self.commits.waiters);
-            waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(Vec::new()))));
+            waiters.into_iter().for_each(|waiter| waiter.answer(None));
             return None;
         }
         self.commits.next_id += 1;
@@ -141,7 +162,8 @@ impl Core {
         let wire = offsets.values().map(|(_, offset)| offset.to_wire()).collect();
         // A commit of initial positions alone is not what callers wait for.
         let waiters = if all { std::mem::take(&mut self.commits.waiters) } else { Vec::new() };
-        self.commits.in_flight = Some(InFlight { id, sent: now, whole: all, offsets, waiters });
+        self.commits.in_flight =
+            Some(InFlight { id, sent: now, whole: all, offsets, waiters, more });
         Some(v1::Commit { correlation_id: id, epoch: self.epoch, offsets: wire })
     }
 
@@ -177,7 +199,15 @@ impl Core {
             let (partition, offset) = (offset.partition, offset.offset);
             outcomes.push(CommitOutcome { partition, offset, result });
         }
-        commit.waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(outcomes.clone()))));
+        for mut waiter in commit.waiters {
+            waiter.outcomes.extend(outcomes.iter().cloned());
+            if commit.more {
+                self.commits.waiters.push(waiter);
+            } else {
+                waiter.answer(None);
+            }
+        }
+        self.commits.soon |= commit.more && commit.whole;
         self.waker.wake();
         Ok(())
     }
@@ -245,7 +275,7 @@ impl Core {
             return Ok(());
         }
         let told = partition_error(&self.group, error.clone());
-        commit.waiters.into_iter().for_each(|waiter| drop(waiter.send(Err(told.clone()))));
+        commit.waiters.into_iter().for_each(|waiter| waiter.answer(Some(&told)));
         if is_lost(code) {
             return Err(LinkEnd::Refused(Box::new(error)));
         }
@@ -292,6 +322,6 @@ impl Core {
 }
 
 /// Whether a code says that the member is none any more.
-pub(in crate::group) const fn is_lost(code: ErrorCode) -> bool {
+pub(super) const fn is_lost(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::UnknownMember | ErrorCode::StaleMemberEpoch | ErrorCode::UnknownGroup)
 }
