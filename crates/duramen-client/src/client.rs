@@ -9,6 +9,7 @@ use crate::admin::Admin;
 use crate::admin::groups::{GroupAdmin, GroupSubscription};
 use crate::cluster::Cluster;
 use crate::group::{GroupConsumer, GroupOptions};
+use crate::replay::{ReplayJob, ReplayOptions};
 use crate::{ClientError, ClientOptions, Consumer, ConsumerOptions, Producer, ProducerOptions};
 
 /// A client of one cluster. Clones share connections and what is known of the cluster.
@@ -104,5 +105,21 @@ impl Client {
         options: GroupOptions,
     ) -> Result<GroupConsumer, ClientError> {
         GroupConsumer::new(Arc::clone(&self.cluster), group, subscription, options).await
+    }
+
+    /// A replay of a part of a topic under the name `GROUP.replay.ID`; one that was begun before
+    /// goes on where it was.
+    ///
+    /// # Errors
+    /// [`ClientError::UnknownTopic`], [`ClientError::InvalidOption`], [`ClientError::Refused`], or
+    /// no answer in time.
+    pub async fn replay(
+        &self,
+        group: &str,
+        id: &str,
+        topic: &str,
+        options: ReplayOptions,
+    ) -> Result<ReplayJob, ClientError> {
+        ReplayJob::new(Arc::clone(&self.cluster), (group, id, topic), options).await
     }
 }

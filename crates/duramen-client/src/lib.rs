@@ -51,6 +51,7 @@ mod limits;
 mod metadata;
 mod options;
 mod producer;
+mod replay;
 mod retry;
 
 #[cfg(test)]
@@ -79,3 +80,4 @@ pub use group::{
 };
 pub use options::{ClientOptions, PartitionOffsets, RecordHeader, Start};
 pub use producer::{Delivery, Producer, ProducerOptions, ProducerRecord, RecordMetadata};
+pub use replay::{ReplayJob, ReplayOptions};
