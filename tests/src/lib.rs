@@ -7,6 +7,7 @@ pub mod corrupt;
 pub mod crashpoints;
 pub mod faultfs;
 pub mod fuzzing;
+pub mod groups;
 pub mod guard;
 pub mod mutants;
 pub mod powercut;

@@ -5,6 +5,8 @@
 
 #[path = "groups/explain.rs"]
 mod explain;
+#[path = "groups/load.rs"]
+mod load;
 #[path = "groups/protocol.rs"]
 mod protocol;
 

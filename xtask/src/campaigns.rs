@@ -19,12 +19,13 @@ const fn campaign(name: &'static str, binary: &'static str) -> Campaign {
     Campaign { name, binary, before: &[], features: "" }
 }
 
-const ALL: [Campaign; 7] = [
+const ALL: [Campaign; 8] = [
     Campaign { before: &["sweep"], ..campaign("sim", "duramen-sim") },
     campaign("crashpoints", "duramen-crashpoints"),
     campaign("corrupt", "duramen-corrupt"),
     campaign("chaos", "duramen-chaos"),
     campaign("powercut", "duramen-powercut"),
+    campaign("groups", "duramen-groups"),
     Campaign { features: "planted", ..campaign("mutants", "duramen-mutants") },
     campaign("fuzz", "duramen-fuzz"),
 ];

@@ -25,6 +25,7 @@ long test programs, built in release; each has --help, --json, and prints its fi
   corrupt      damage in every region of every kind of file
   chaos        clusters of real processes: kill, pause, cut, fill
   powercut     real processes on a disk that forgets what was not synced
+  groups       consumer groups: churn, moves, processes that stand still
   mutants      bugs planted on purpose, each of which must be found
   fuzz         every decoder of bytes from disk or network";
 
