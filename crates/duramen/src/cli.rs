@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{bench, cluster, consume, dev, dump, produce, replay, topic, verify};
+use crate::commands::{bench, cluster, consume, dev, dump, group, produce, replay, topic, verify};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::logging::LogFormat;
@@ -60,6 +60,9 @@ pub(crate) enum Command {
     Produce(produce::ProduceArgs),
     /// Read records
     Consume(consume::ConsumeArgs),
+    /// Look at consumer groups, move their offsets, delete them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Read a range again, into another topic or to stdout
     Replay(replay::ReplayArgs),
     /// Look at the cluster
@@ -87,6 +90,7 @@ impl Command {
             Self::Topic(command) => Box::pin(topic::run(command, context)).await,
             Self::Produce(args) => Box::pin(produce::run(args, context)).await,
             Self::Consume(args) => Box::pin(consume::run(args, context)).await,
+            Self::Group(command) => Box::pin(group::run(command, context)).await,
             Self::Replay(args) => Box::pin(replay::run(args, context)).await,
             Self::Cluster(command) => Box::pin(cluster::run(command, context)).await,
             Self::Verify(args) => verify::run(args, &context),

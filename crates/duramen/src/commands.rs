@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod dev;
 pub(crate) mod dump;
+pub(crate) mod group;
 pub(crate) mod produce;
 pub(crate) mod replay;
 pub(crate) mod topic;

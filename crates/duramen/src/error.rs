@@ -126,6 +126,9 @@ impl CliError {
                  --servers or DURAMEN_SERVERS name another"
                     .into()
             }
+            ClientError::GroupChanged { group } => {
+                format!("it is busy: again in a while, or --force; duramen group members {group}")
+            }
             _ => return code_hint(error.code()?).map(str::to_owned),
         };
         Some(hint)
@@ -152,6 +155,12 @@ fn code_hint(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::TopicExists => Some("another name, or add --if-not-exists"),
         ErrorCode::RecordTooLarge => {
             Some("duramen topic alter TOPIC --config max.message.bytes=16MiB")
+        }
+        ErrorCode::UnknownGroup => {
+            Some("duramen group list; a group is made by its first member or its first offset")
+        }
+        ErrorCode::GroupInUse => {
+            Some("stop its members, or: duramen group remove GROUP MEMBER, for each")
         }
         ErrorCode::DiskFull => Some("free space on the nodes, or lower retention.ms"),
         _ => None,

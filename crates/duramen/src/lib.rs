@@ -14,6 +14,7 @@ mod logging;
 mod nodes;
 mod numbers;
 mod output;
+mod partitions;
 mod render;
 mod server;
 mod signals;

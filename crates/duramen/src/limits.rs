@@ -83,3 +83,16 @@ pub(crate) const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a node may take to say who leads, when a fault is to hit the leader.
 pub(crate) const LEADER_LOOKUP: Duration = Duration::from_millis(500);
+
+/// Records of a group that are gathered before they are written: all of them come again if it is
+/// killed before.
+pub(crate) const GROUP_RECORDS: usize = 1_000;
+
+/// How often a member looks whether it has read all that it is given.
+pub(crate) const GROUP_LOOK: Duration = Duration::from_millis(200);
+
+/// How often a reset is planned anew because the group has changed.
+pub(crate) const RESET_ATTEMPTS: u32 = 5;
+
+/// Wait before a reset is planned anew: members come and go a few at a time.
+pub(crate) const RESET_WAIT: Duration = Duration::from_millis(300);

@@ -1,4 +1,7 @@
-//! `duramen consume`: records of a topic to stdout.
+//! `duramen consume`: records of a topic to stdout, alone or as a member of a group.
+
+mod ends;
+mod group;
 
 use std::collections::BTreeMap;
 
@@ -23,16 +26,25 @@ Examples:
   duramen consume quakes --partition 2 --offset 100 --count 10
   duramen consume quakes --since 2018-02-01 --print-key
   duramen consume quakes --offset last --follow --template '{time} {key}'
+  duramen consume quakes orders --group billing --follow   shares the partitions with the group
+  duramen consume --pattern 'quakes-.*' --group billing --idle-exit 10
 
 Without --follow it ends where each partition's high watermark was at the start. Partitions are
-merged as they come; the order within a partition is kept.";
+merged as they come; the order within a partition is kept.
+
+With --group it goes on where the group has committed; --offset first|last, --since and --last say
+where to begin in partitions that the group has never committed. A record is committed once its
+line is written. SIGINT and SIGTERM end it in good order: it commits, leaves, and exits with 0. Without
+--follow it ends when all that it is given is read up to where it ended when it came, and nothing
+is on its way between members.";
 
 /// Options of `duramen consume`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ConsumeArgs {
-    /// The topic
-    topic: String,
+    /// The topic; with --group any number of them
+    #[arg(value_name = "TOPIC", required_unless_present = "pattern")]
+    topics: Vec<String>,
     /// Read only this partition; may be given more than once
     #[arg(long)]
     partition: Vec<u32>,
@@ -52,6 +64,8 @@ pub(crate) struct ConsumeArgs {
     /// Wait for more records at the end
     #[arg(long)]
     follow: bool,
+    #[command(flatten)]
+    group: group::GroupArgs,
     #[command(flatten)]
     render: RenderArgs,
     #[command(flatten)]
@@ -78,6 +92,10 @@ impl Position {
 
 /// Runs the command.
 pub(crate) async fn run(args: ConsumeArgs, context: Context) -> Result<(), CliError> {
+    if let Some(group) = args.group.group.clone() {
+        return group::run(&args, &group, &context).await;
+    }
+    let topic = args.only_topic()?;
     let mut sink = Sink {
         renderer: args.render.renderer(context.json)?,
         since: args.since.map(|since| since.resolve(context.now())),
@@ -86,8 +104,8 @@ pub(crate) async fn run(args: ConsumeArgs, context: Context) -> Result<(), CliEr
     };
     let mut signals = Signals::new()?;
     let client = args.client.connect(&context).await?;
-    let options = args.options(&client.admin(), sink.since).await?;
-    let mut consumer = client.consumer(&args.topic, options).await?;
+    let options = args.options(&client.admin(), topic, sink.since).await?;
+    let mut consumer = client.consumer(topic, options).await?;
     let outcome = pump(&mut consumer, &mut sink, &mut signals).await;
     sink.flush()?;
     match outcome {
@@ -98,24 +116,38 @@ pub(crate) async fn run(args: ConsumeArgs, context: Context) -> Result<(), CliEr
 }
 
 impl ConsumeArgs {
-    async fn options(
-        &self,
-        admin: &Admin,
-        since: Option<Timestamp>,
-    ) -> Result<ConsumerOptions, CliError> {
-        let start = match (self.offset, since, self.last) {
+    fn only_topic(&self) -> Result<&str, CliError> {
+        match &self.topics[..] {
+            [topic] => Ok(topic),
+            _ => Err(CliError::Usage(
+                "one reader reads one topic: add --group to read several".into(),
+            )),
+        }
+    }
+
+    fn start(&self, since: Option<Timestamp>) -> Start {
+        match (self.offset, since, self.last) {
             (Some(Position::At(offset)), ..) => Start::Offset(Offset::new(offset)),
             (Some(Position::Last), ..) => Start::Last(0),
             (_, Some(since), _) => Start::Timestamp(since),
             (_, _, Some(last)) => Start::Last(last),
             _ => Start::First,
-        };
+        }
+    }
+
+    async fn options(
+        &self,
+        admin: &Admin,
+        topic: &str,
+        since: Option<Timestamp>,
+    ) -> Result<ConsumerOptions, CliError> {
+        let start = self.start(since);
         let mut options = ConsumerOptions::default().start(start);
         if !self.partition.is_empty() {
             options = options.partitions(self.partition.iter().copied().map(PartitionId::new));
         }
         if let Start::Offset(offset) = start {
-            options.starts = self.starts(admin, offset).await?;
+            options.starts = self.starts(admin, topic, offset).await?;
         }
         options.end = if self.follow { End::Never } else { End::HighWatermark };
         Ok(options)
@@ -126,16 +158,17 @@ impl ConsumeArgs {
     async fn starts(
         &self,
         admin: &Admin,
+        topic: &str,
         offset: Offset,
     ) -> Result<BTreeMap<PartitionId, Start>, CliError> {
         let named = self.partition.iter().copied().map(PartitionId::new);
         let asked = named.map(|id| (id, Start::Last(0))).collect();
-        let found = admin.list_offsets(&self.topic, &asked).await?;
+        let found = admin.list_offsets(topic, &asked).await?;
         let mut starts = BTreeMap::new();
         for (partition, known) in found {
             if offset > known.high_watermark && !self.partition.is_empty() {
                 return Err(CliError::Client(ClientError::OffsetOutOfRange {
-                    topic: self.topic.as_str().into(),
+                    topic: topic.into(),
                     partition,
                     offset,
                     log_start_offset: Some(known.log_start_offset),
