@@ -3,6 +3,8 @@
 //!
 //! `DURAMEN_PROGRAM` names another program to test, such as a release build.
 
+#[path = "groups/command_line.rs"]
+mod command_line;
 #[path = "groups/explain.rs"]
 mod explain;
 #[path = "groups/load.rs"]

@@ -5,6 +5,7 @@ mod explain;
 mod list;
 mod offsets;
 mod remove;
+mod replay;
 mod reset;
 
 use std::path::PathBuf;
@@ -77,6 +78,16 @@ Examples:
 
 The same as: duramen group reset GROUP --from-file FILE";
 
+const REPLAY: &str = "\
+Examples:
+  duramen group replay billing quakes --since 2018-02-01 --until 2018-02-02
+  duramen group replay billing quakes --from-offset 100 --to-offset 200 --rate 50 --json
+  duramen group replay billing quakes --partition 3 --id again
+
+Writes the range to stdout and leaves the group's own offsets alone. How far it is is committed in
+a group of its own, GROUP.replay.ID, until it is done: interrupted, the same command goes on, and ends
+where the first run would have. A record that was just written may come again after a crash.";
+
 /// Consumer groups.
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
@@ -107,6 +118,9 @@ pub(crate) enum GroupCommand {
     /// Set the committed offsets of a group to what was exported
     #[command(after_help = IMPORT)]
     Import(ImportArgs),
+    /// Read a part of a topic once more, without a word to the group
+    #[command(after_help = REPLAY)]
+    Replay(replay::ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +250,7 @@ pub(crate) async fn run(command: GroupCommand, context: Context) -> Result<(), C
         GroupCommand::Delete(args) => remove::delete(&args, &context).await,
         GroupCommand::Remove(args) => remove::remove(&args, &context).await,
         GroupCommand::Export(args) => offsets::export(&args, &context).await,
+        GroupCommand::Replay(args) => replay::run(&args, &context).await,
         GroupCommand::Import(args) => reset::import(&args, &context).await,
     }
 }
