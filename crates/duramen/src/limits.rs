@@ -96,3 +96,6 @@ pub(crate) const RESET_ATTEMPTS: u32 = 5;
 
 /// Wait before a reset is planned anew: members come and go a few at a time.
 pub(crate) const RESET_WAIT: Duration = Duration::from_millis(300);
+
+/// How long it need not be said again that a coordinator is not reached.
+pub(crate) const DISCONNECTED_AGAIN: Duration = Duration::from_secs(10);

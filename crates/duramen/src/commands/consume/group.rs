@@ -74,6 +74,7 @@ pub(super) async fn run(
         client: &client,
         ends: Ends::default(),
         follow: args.follow,
+        quiet: args.group.quiet,
         idle_exit: args.group.idle_exit.map(Duration::from_secs),
         left: args.count.unwrap_or(u64::MAX),
         last: Instant::now(),
@@ -89,7 +90,7 @@ pub(super) async fn run(
         consumer = client.group_consumer(group, subscription, options) => consumer?,
     };
     if !args.group.quiet {
-        consumer.listen(Teller { group: group.to_owned() });
+        consumer.listen(Teller { group: group.to_owned(), lost_at: None });
     }
     let outcome = reader.pump(&mut consumer, &mut signals).await;
     let outcome = outcome.and_then(|ended| reader.flush().map(|()| ended));
@@ -131,6 +132,7 @@ struct Reader<'a> {
     client: &'a Client,
     ends: Ends,
     follow: bool,
+    quiet: bool,
     idle_exit: Option<Duration>,
     /// Records still to be written.
     left: u64,
@@ -242,7 +244,12 @@ impl Reader<'_> {
         let member_id = consumer.member_id();
         let member = described.members.iter().find(|member| member.member_id == member_id);
         let is_told = member.is_some_and(|member| same(&member.granted, &assigned));
-        Ok(described.phase == GroupPhase::Stable && is_told)
+        let is_over = described.phase == GroupPhase::Stable && is_told;
+        if is_over && assigned.is_empty() && !self.quiet {
+            let group = self.group;
+            output::note(&format!("group {group}: nothing to read; duramen group explain {group}"));
+        }
+        Ok(is_over)
     }
 }
 
@@ -258,10 +265,19 @@ fn same(granted: &[NamedPartition], assigned: &[NamedPartition]) -> bool {
 /// Says on stderr what happens in the group.
 struct Teller {
     group: String,
+    /// When it was last said that the coordinator is not reached.
+    lost_at: Option<Instant>,
 }
 
 impl RebalanceListener for Teller {
     fn event(&mut self, event: &GroupEvent) {
+        if matches!(event, GroupEvent::Disconnected(_)) {
+            // Every attempt says so, several a second.
+            if self.lost_at.is_some_and(|at| at.elapsed() < limits::DISCONNECTED_AGAIN) {
+                return;
+            }
+            self.lost_at = Some(Instant::now());
+        }
         if let Some(text) = told(event) {
             output::note(&format!("group {}: {text}", self.group));
         }
@@ -288,7 +304,7 @@ fn told(event: &GroupEvent) -> Option<String> {
             format!("a commit failed and is tried again: {}", full_text(error))
         }
         GroupEvent::Disconnected(error) => {
-            format!("the coordinator is not reached: {}", full_text(error))
+            format!("the coordinator is not reached, it goes on trying: {}", full_text(error))
         }
         GroupEvent::Missed(count) => format!("{count} events were not told"),
         // Said by the one before it, or this command's own doing.
