@@ -4,10 +4,12 @@
 mod book;
 mod churn;
 mod feed;
+mod many;
 mod moves;
 mod zombie;
 
 pub use churn::{ChurnOptions, churn};
+pub use many::{ManyOptions, many};
 pub use moves::{MoveOptions, moves};
 pub use zombie::zombie;
 

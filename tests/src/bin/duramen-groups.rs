@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use duramen_tests::campaign::{Figures, finish, progress};
-use duramen_tests::groups::{ChurnOptions, MoveOptions, churn, moves, zombie};
+use duramen_tests::groups::{ChurnOptions, ManyOptions, MoveOptions, churn, many, moves, zombie};
 
 /// Consumers of a group come, go, crash and stand still while coordinators are killed.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   cargo xtask groups churn --records 1000000 --seconds 60 --coordinator-kills 5
   cargo xtask groups moves --partitions 60 --members 5
+  cargo xtask groups many --groups 10000 --offsets 10
   cargo xtask groups zombie")]
 struct Arguments {
     #[command(subcommand)]
@@ -54,6 +55,20 @@ enum What {
         #[arg(long, default_value_t = 3)]
         session_seconds: u64,
     },
+    /// Very many groups: memory, commits, restart
+    Many {
+        #[arg(long, default_value_t = 10_000)]
+        groups: u64,
+        /// Offsets of each group
+        #[arg(long, default_value_t = 10)]
+        offsets: u32,
+        /// Commits under way at a time
+        #[arg(long, default_value_t = 64)]
+        under_way: u64,
+        /// Times that every group commits
+        #[arg(long, default_value_t = 2)]
+        times: u64,
+    },
     /// A consumer stands still past its session, and goes on
     Zombie,
 }
@@ -74,6 +89,9 @@ async fn main() -> ExitCode {
         What::Moves { partitions, members, seconds, session_seconds } => {
             let session = Duration::from_secs(session_seconds);
             moves(&program, MoveOptions { partitions, members, seconds, session }).await
+        }
+        What::Many { groups, offsets, under_way, times } => {
+            many(&program, ManyOptions { groups, offsets, under_way, times }).await
         }
         What::Zombie => {
             let mut figures = Figures::default();

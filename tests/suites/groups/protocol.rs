@@ -194,3 +194,38 @@ async fn a_member_that_is_not_heard_of_loses_its_partitions() {
     assert_eq!(refusal, Some(ErrorCode::UnknownMember));
     cluster.passed();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_node_has_the_groups_again() {
+    let (mut cluster, client) = cluster_with(TOPIC, 2).await.unwrap();
+    let commit = async |cluster: &Cluster, group: &str, offset: u64| {
+        let (_, mut wire) = coordinator(cluster, group).await?;
+        let offsets = vec![offset_of(TOPIC, 1, offset)];
+        let group = group.to_owned();
+        let request = v1::CommitOffsetsRequest { group, offsets, fence: None };
+        Outcome::Ok(wire.groups.commit_offsets(request).await?)
+    };
+    let groups: Vec<String> = (0..40).map(|number| format!("group-{number}")).collect();
+    for (offset, group) in (1..).zip(&groups) {
+        commit(&cluster, group, offset).await.unwrap();
+    }
+    let node = cluster.node(3);
+    node.kill().await.unwrap();
+    std::fs::remove_dir_all(&node.dir).unwrap();
+    node.start().unwrap();
+    cluster.wait_ready().await.unwrap();
+    cluster.wait_in_sync("__duramen_groups", 3).await.unwrap();
+    // The other two cannot do it without the new one any more.
+    cluster.node(1).kill().await.unwrap();
+    for (offset, group) in (1..).zip(&groups) {
+        let described = eventually("the group is served", async || {
+            Ok(describe(&cluster, group).await?.map_err(|error| error.message)?)
+        })
+        .await
+        .unwrap();
+        let committed = described.partitions[0].committed.as_ref().map(|found| found.offset);
+        assert_eq!(committed, Some(offset), "{group}");
+    }
+    drop(client);
+    cluster.passed();
+}
