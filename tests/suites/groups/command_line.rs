@@ -143,6 +143,14 @@ async fn a_group_reads_every_line_once_and_can_be_looked_at() {
     assert!(explained.starts_with("no-members: no member for "), "{explained}");
     let hint = "\n  do: start a consumer: duramen consume quakes --group billing\n";
     assert!(explained.ends_with(hint), "{explained}");
+
+    // Two that end by themselves share what is there.
+    let both = ["consume", "quakes", "--group", "both"];
+    let (first, second) = tokio::join!(tool.succeed(&both), tool.succeed(&both));
+    assert_eq!(sorted([&*first.unwrap().stdout, &*second.unwrap().stdout]), all_lines());
+    let nowhere = tool.run(&["consume", "nowhere", "--group", "both"]).await.unwrap();
+    assert_eq!(nowhere.code, Some(1));
+    assert!(nowhere.stderr.contains("topic create nowhere"), "{}", nowhere.stderr);
     let unknown = tool.run(&["group", "explain", "nobody"]).await.unwrap();
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("duramen group list"), "{}", unknown.stderr);

@@ -189,7 +189,8 @@ impl Reader<'_> {
             let end = self.ends.of(&self.admin, &record.topic, record.partition).await?;
             if end.is_before(record.offset) {
                 // Dropped, so that it stays uncommitted; the partition rests until the end.
-                pause(consumer, &record.topic.clone(), record.partition);
+                // If it is no longer assigned, nothing more comes of it anyway.
+                drop(consumer.pause(&record.topic, record.partition));
                 return Ok(());
             }
         }
@@ -251,11 +252,6 @@ impl Reader<'_> {
         }
         Ok(is_over)
     }
-}
-
-fn pause(consumer: &mut GroupConsumer, topic: &str, partition: duramen_client::PartitionId) {
-    // If it is no longer assigned, nothing more comes of it anyway.
-    drop(consumer.pause(topic, partition));
 }
 
 fn same(granted: &[NamedPartition], assigned: &[NamedPartition]) -> bool {
