@@ -166,7 +166,8 @@ async fn run_node(seed: u64, node: u64, boot: u64, disk: SimDisk) -> Result<(), 
         rack: String::new(),
         version: "sim".to_owned(),
         disk_reserve_bytes: 0,
-        metadata_snapshot_entries: None,
+        snapshot_entries: None,
+        group_shards: None,
     };
     let broker = Broker::open(&env, options)?;
     let clients = Arc::from(env.net.listen("0.0.0.0:7650").await?);

@@ -45,8 +45,11 @@ pub struct StartOptions {
     pub version: String,
     /// Free bytes of the disk below which no records are taken.
     pub disk_reserve_bytes: u64,
-    /// Metadata entries after which they are written as a snapshot; `None` is the default.
-    pub metadata_snapshot_entries: Option<u64>,
+    /// Entries of the metadata, and of a shard of groups, after which their state is written as a
+    /// snapshot; `None` is the default.
+    pub snapshot_entries: Option<u64>,
+    /// Shards of consumer groups, if this node makes them; `None` is the default.
+    pub group_shards: Option<u32>,
 }
 
 /// Why a node could not start or had to stop.
@@ -296,7 +299,7 @@ impl Broker {
             members: founders_by_replica(identity.founders()),
             log: crate::member::metadata_log(),
             machine: Some(copy.machine(self.fail_stop.clone())),
-            snapshot_entries: self.options.metadata_snapshot_entries,
+            snapshot_entries: self.options.snapshot_entries,
         };
         let metadata_group = match host.open_group(spec).await {
             Ok(group) => group,

@@ -343,9 +343,9 @@ async fn make_topic(member: &Member) -> Result<(), BrokerError> {
         }
         let down = state.nodes().filter(|node| !member.host.is_node_up(node.id));
         let avoid = down.map(|node| node.id).collect();
-        let now = member.env.clock.now();
+        let (now, shards) = (member.env.clock.now(), member.options.group_shards);
         let mut draw = || member.env.random.next_u64();
-        match plan_create_groups_topic(&state, avoid, now, &mut draw) {
+        match plan_create_groups_topic(&state, shards, avoid, now, &mut draw) {
             Err(PlanError::TopicExists { .. }) => return Ok(()),
             planned => planned?,
         }

@@ -45,18 +45,21 @@ pub fn plan_create_topic(
     plan_topic(state, request, created_at, random)
 }
 
-/// Plans the creation of the topic whose partitions are the shards of consumer groups.
+/// Plans the creation of the topic whose partitions are the shards of consumer groups, as many as
+/// usual unless said otherwise.
 ///
 /// # Errors
 /// [`PlanError::TopicExists`] if it is there.
 pub fn plan_create_groups_topic(
     state: &State,
+    partitions: Option<u32>,
     avoid: BTreeSet<NodeId>,
     created_at: Timestamp,
     random: &mut dyn FnMut() -> u64,
 ) -> Result<Command, PlanError> {
     let name = GROUPS_TOPIC.to_owned();
-    let request = TopicRequest { name, partitions: GROUP_SHARDS, avoid, ..TopicRequest::default() };
+    let partitions = partitions.unwrap_or(GROUP_SHARDS);
+    let request = TopicRequest { name, partitions, avoid, ..TopicRequest::default() };
     plan_topic(state, &request, created_at, random)
 }
 

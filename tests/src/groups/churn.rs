@@ -10,6 +10,7 @@ use duramen_client::{
     Client, GroupConsumer, GroupEvent, GroupOptions, GroupPhase, NewTopic, PartitionId,
 };
 use duramen_env::{Random, SeededRandom};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::book::{Book, Tenure};
@@ -83,14 +84,13 @@ pub async fn churn(program: &Path, options: ChurnOptions) -> Outcome<(Figures, V
     let began = Instant::now();
     let per_second = options.records.div_ceil(seconds).max(1);
     let feed = Feed::start(client.clone(), options.partitions, per_second, options.records);
-    let consumers: Vec<_> = (0..options.consumers)
-        .map(|slot| {
-            let random = SeededRandom::new(options.seed * 1_000 + slot);
-            let (shared, nodes) = (Arc::clone(&shared), program_of(&cluster));
-            tokio::spawn(consume(shared, nodes, random))
-        })
-        .collect();
-    let watching = tokio::spawn(watch(Arc::clone(&shared), client.clone()));
+    let mut consumers = JoinSet::new();
+    for slot in 0..options.consumers {
+        let random = SeededRandom::new(options.seed * 1_000 + slot);
+        consumers.spawn(consume(Arc::clone(&shared), program_of(&cluster), random));
+    }
+    let mut watching = JoinSet::new();
+    watching.spawn(watch(Arc::clone(&shared), client.clone()));
 
     let kills = kill_coordinators(&mut cluster, &client, options, began).await?;
     tokio::time::sleep_until(began + Duration::from_secs(seconds)).await;
@@ -98,10 +98,10 @@ pub async fn churn(program: &Path, options: ChurnOptions) -> Outcome<(Figures, V
     let ends = ends(&client).await?;
     let drained = drain(&shared, &ends).await;
     shared.over.store(true, Ordering::Relaxed);
-    for consumer in consumers {
-        consumer.await?;
+    while let Some(consumer) = consumers.join_next().await {
+        consumer?;
     }
-    let stable_checks = watching.await?;
+    let stable_checks = watching.join_next().await.transpose()?.unwrap_or(0);
     let (figures, findings) = report(&options, &shared, sent, &ends, (kills, stable_checks));
     if drained.is_ok() && findings.is_empty() {
         cluster.passed();

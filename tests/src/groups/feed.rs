@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use duramen_client::{Client, Delivery, PartitionId, ProducerOptions, ProducerRecord};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::TOPIC;
 use crate::processes::Outcome;
@@ -21,7 +21,7 @@ const UNDER_WAY: usize = 20_000;
 pub(super) struct Feed {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    task: JoinHandle<Outcome>,
+    task: JoinSet<Outcome>,
 }
 
 impl Feed {
@@ -29,7 +29,8 @@ impl Feed {
     pub(super) fn start(client: Client, partitions: u32, per_second: u64, most: u64) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let options = ProducerOptions::default();
             let producer = client.producer(TOPIC, options).await?;
             let mut under_way: VecDeque<Delivery> = VecDeque::new();
@@ -61,8 +62,8 @@ impl Feed {
     }
 
     /// Waits until all is sent and acknowledged; gives how many there were.
-    pub(super) async fn finish(self) -> Outcome<u64> {
-        self.task.await??;
+    pub(super) async fn finish(mut self) -> Outcome<u64> {
+        self.task.join_next().await.ok_or("nothing was sent")???;
         Ok(self.sent.load(Ordering::Relaxed))
     }
 

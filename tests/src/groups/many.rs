@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use duramen_client::{GroupOffset, NamedPartition, NewTopic, Offset, PartitionId};
+use duramen_client::{Client, GroupOffset, NamedPartition, NewTopic, Offset, PartitionId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -54,38 +54,9 @@ pub async fn many(program: &Path, options: ManyOptions) -> Outcome<(Figures, Vec
     .await?;
     let before = resident(&cluster)?;
 
-    let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
-    let mut tasks = JoinSet::new();
-    for _ in 0..options.under_way {
-        let (client, partitions, next) =
-            (client.clone(), Arc::clone(&partitions), Arc::clone(&next));
-        tasks.spawn(async move {
-            let mut took = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= options.groups * options.times {
-                    return Outcome::Ok(took);
-                }
-                let offset = Offset::new(number / options.groups);
-                let offsets: Vec<GroupOffset> =
-                    partitions.iter().map(|of| GroupOffset::new(of.clone(), offset)).collect();
-                let started = Instant::now();
-                let name = group_name(number % options.groups);
-                let refused = client.groups().commit(&name, &offsets, None).await?;
-                if !refused.is_empty() {
-                    return Err(format!("{refused:?}").into());
-                }
-                took.push(started.elapsed());
-            }
-        });
-    }
-    let mut took: Vec<Duration> = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        took.extend(done??);
-    }
+    let took = commit_all(&client, &partitions, options).await?;
     let spent = millis(began.elapsed()).max(1);
-    took.sort_unstable();
     let after = resident(&cluster)?;
 
     cluster.terminate_all().await?;
@@ -123,6 +94,46 @@ pub async fn many(program: &Path, options: ManyOptions) -> Outcome<(Figures, Vec
         .set("groups_back_after_restart_ms", millis(back));
     cluster.passed();
     Ok((figures, Vec::new()))
+}
+
+/// Every group commits every offset, as often as it is to; gives how long each commit took, the
+/// shortest first.
+async fn commit_all(
+    client: &Client,
+    partitions: &Arc<[NamedPartition]>,
+    options: ManyOptions,
+) -> Outcome<Vec<Duration>> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..options.under_way {
+        let (client, partitions, next) =
+            (client.clone(), Arc::clone(partitions), Arc::clone(&next));
+        tasks.spawn(async move {
+            let mut took = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= options.groups * options.times {
+                    return Outcome::Ok(took);
+                }
+                let offset = Offset::new(number / options.groups);
+                let offsets: Vec<GroupOffset> =
+                    partitions.iter().map(|of| GroupOffset::new(of.clone(), offset)).collect();
+                let started = Instant::now();
+                let name = group_name(number % options.groups);
+                let refused = client.groups().commit(&name, &offsets, None).await?;
+                if !refused.is_empty() {
+                    return Err(format!("{refused:?}").into());
+                }
+                took.push(started.elapsed());
+            }
+        });
+    }
+    let mut took: Vec<Duration> = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        took.extend(done??);
+    }
+    took.sort_unstable();
+    Ok(took)
 }
 
 /// Memory of each node, in bytes.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use duramen_client::{GroupDescription, GroupOptions, NewTopic};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::feed::Feed;
@@ -65,7 +65,7 @@ fn take(gaps: &SharedGaps) -> BTreeMap<u32, Duration> {
 /// A member that processes until it is told how to end: well, or without a word.
 struct Runner {
     end: oneshot::Sender<bool>,
-    task: JoinHandle<Outcome>,
+    task: JoinSet<Outcome>,
 }
 
 impl Runner {
@@ -75,7 +75,8 @@ impl Runner {
         let mut consumer = client.group_consumer(GROUP, subscription(), options).await?;
         let (end, mut ended) = oneshot::channel();
         let gaps = Arc::clone(gaps);
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             loop {
                 tokio::select! {
                     biased;
@@ -95,10 +96,10 @@ impl Runner {
         Ok(Self { end, task })
     }
 
-    async fn end(self, leaves: bool) -> Outcome {
+    async fn end(mut self, leaves: bool) -> Outcome {
         // It may have ended by itself, which is what the task says then.
         let _told = self.end.send(leaves);
-        self.task.await?
+        self.task.join_next().await.ok_or("it never ran")??
     }
 }
 

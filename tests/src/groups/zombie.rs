@@ -8,6 +8,8 @@ use duramen_client::{
     Client, ClientError, GroupEvent, GroupOptions, GroupRecord, NewTopic, PartitionId,
 };
 
+use tokio::task::JoinSet;
+
 use super::{TOPIC, client_of, program_of, stable, subscription};
 use crate::processes::{Cluster, Outcome};
 
@@ -32,13 +34,14 @@ struct Woken {
 ///
 /// # Errors
 /// In words, what it could do.
+#[expect(clippy::disallowed_methods, reason = "a thread that stands still must be the test's own")]
 pub async fn zombie(program: &Path) -> Outcome {
     let cluster = Cluster::start(program, 3).await?;
     let client = cluster.client().await?;
     client.admin().create_topic(NewTopic::new(TOPIC).partitions(2).replication_factor(3)).await?;
     produce(&client, 200).await?;
     let (frozen, is_frozen) = tokio::sync::oneshot::channel();
-    let (go_on, told) = mpsc::channel();
+    let (go_on, told) = mpsc::sync_channel(1);
     let nodes = program_of(&cluster);
     // A thread with a runtime of its own stands for a process.
     let sleeper = std::thread::spawn(move || {
@@ -60,7 +63,8 @@ pub async fn zombie(program: &Path) -> Outcome {
     let before = client.groups().describe(GROUP).await?;
     go_on.send(())?;
     produce(&client, 50).await?;
-    let reading = tokio::spawn(async move {
+    let mut reading = JoinSet::new();
+    reading.spawn(async move {
         while let Some(Ok(record)) = other.next().await {
             record.done();
         }
@@ -68,7 +72,7 @@ pub async fn zombie(program: &Path) -> Outcome {
     let woken = tokio::task::spawn_blocking(move || sleeper.join())
         .await?
         .map_err(|_panic| "the sleeper panicked")??;
-    reading.abort();
+    reading.abort_all();
 
     if woken.sure || woken.current {
         return Err(format!("it took itself for a member: {woken:?}").into());

@@ -2,6 +2,7 @@
 
 mod conductor;
 mod consumer;
+mod member;
 mod producer;
 
 use std::pin::Pin;
@@ -37,6 +38,9 @@ pub(super) async fn run(world: Rc<World>, host: usize) -> Result<(), SimError> {
     }
     for at in (0..world.plan.consumers.len()).filter(|at| mine(*at)) {
         actors.push(Box::pin(consumer::run(Rc::clone(&world), at)));
+    }
+    for at in (0..world.plan.members.len()).filter(|at| mine(*at)) {
+        actors.push(Box::pin(member::run(Rc::clone(&world), at)));
     }
     if host == 0 {
         actors.push(Box::pin(conductor::run(Rc::clone(&world))));

@@ -114,7 +114,9 @@ impl Node {
             rack: String::new(),
             version: "sim".to_owned(),
             disk_reserve_bytes: DISK_RESERVE_BYTES,
-            metadata_snapshot_entries: Some(plan.snapshot_entries),
+            snapshot_entries: Some(plan.snapshot_entries),
+            // As many as show that there are several: each is one more Raft group on every node.
+            group_shards: Some(2),
         }
     }
 }

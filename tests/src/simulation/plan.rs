@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) topics: Vec<TopicPlan>,
     pub(super) producers: Vec<ProducerPlan>,
     pub(super) consumers: Vec<ConsumerPlan>,
+    /// Members of a group that reads the first topic.
+    pub(super) members: Vec<MemberPlan>,
     /// Longest time that a packet takes, in milliseconds, when nothing is wrong.
     pub(super) latency_ms: u64,
     /// Metadata entries after which a snapshot is taken.
@@ -62,6 +64,16 @@ pub(super) struct ConsumerPlan {
     pub(super) polls: u64,
 }
 
+/// A member of a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MemberPlan {
+    /// It commits after so many records.
+    pub(super) commit_every: u64,
+    /// After so many records it leaves, or goes without a word.
+    pub(super) lives: u64,
+    pub(super) session: Duration,
+}
+
 /// A fault and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Episode {
@@ -84,6 +96,7 @@ impl Plan {
             polls: dice.pick(&[100, 1_000, u64::MAX]),
         });
         let consumers = consumers.collect();
+        let members = draw_members(&Dice::new(seed, 4));
         let faults_for = FAULTS_MIN + Duration::from_millis(dice.of(0..=12_000));
         let latency_ms = dice.of(1..=8);
         let snapshot_entries = dice.of(8..=40);
@@ -95,6 +108,7 @@ impl Plan {
             topics,
             producers,
             consumers,
+            members,
             latency_ms,
             snapshot_entries,
             tick_ms,
@@ -136,6 +150,18 @@ fn draw_topics(dice: &Dice, nodes: u64) -> Vec<TopicPlan> {
         }
     });
     topics.collect()
+}
+
+/// Half of the runs have a group.
+fn draw_members(dice: &Dice) -> Vec<MemberPlan> {
+    let count = if dice.percent(50) { dice.of(2..=3) } else { 0 };
+    let session = Duration::from_millis(dice.of(3_000..=9_000));
+    let member = |_| MemberPlan {
+        commit_every: dice.of(1..=40),
+        lives: dice.pick(&[60, 300, u64::MAX]),
+        session,
+    };
+    (0..count).map(member).collect()
 }
 
 fn draw_producer(dice: &Dice, topics: usize) -> ProducerPlan {

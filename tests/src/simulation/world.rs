@@ -143,7 +143,7 @@ impl World {
         let trace = Trace { keep: keep_trace, lines: Vec::new(), hash: Xxh3::new() };
         Rc::new(Self {
             producing: Cell::new(plan.producers.len()),
-            consuming: Cell::new(plan.consumers.len() + 1),
+            consuming: Cell::new(plan.consumers.len() + plan.members.len() + 1),
             members: Cell::new(plan.nodes),
             plan,
             phase: Cell::new(Phase::Starting),

@@ -20,11 +20,14 @@ use crate::error::BrokerError;
 use crate::limits;
 use crate::metadata::MetadataCopy;
 
-/// Runs for ever.
+/// Runs until the replica stops: whoever opens it again starts another one.
 pub(super) async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
     let mut progress = shard.group.progress();
     loop {
         let status = shard.group.status();
+        if status.stopped {
+            return;
+        }
         if let Some(term) = shard.group.serving_term() {
             let lead = Leading::begin(&shard, term);
             Coordinator::new(&shard, &metadata, term).run().await;

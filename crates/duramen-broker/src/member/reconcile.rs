@@ -260,12 +260,12 @@ async fn open(member: &Member, placed: Placed) -> bool {
     }
     let shard = placed.topic.is_internal().then(ShardCopy::new);
     let machine = || shard.as_ref().map(|shard| shard.machine(member.fail_stop.clone()));
-    let mut opened = member.host.open_group(spec(&placed, machine())).await;
+    let mut opened = member.host.open_group(spec(member, &placed, machine())).await;
     if is_planted(Planted::ReuseReplicaId) && matches!(opened, Err(GroupOpenError::Lost { .. })) {
         let log = partition_log(&placed.topic);
         drop(member.host.remove_replica(group, placed.replica).await);
         drop(member.host.create_replica(group, placed.replica, log).await);
-        opened = member.host.open_group(spec(&placed, machine())).await;
+        opened = member.host.open_group(spec(member, &placed, machine())).await;
     }
     match opened {
         Ok(group) => {
@@ -289,7 +289,7 @@ async fn open(member: &Member, placed: Placed) -> bool {
     }
 }
 
-fn spec(placed: &Placed, machine: Option<Box<dyn StateMachine>>) -> GroupSpec {
+fn spec(member: &Member, placed: &Placed, machine: Option<Box<dyn StateMachine>>) -> GroupSpec {
     let replicas = placed.topic.partition(placed.id.partition);
     let members = replicas.into_iter().flat_map(duramen_metadata::Partition::members);
     GroupSpec {
@@ -298,7 +298,7 @@ fn spec(placed: &Placed, machine: Option<Box<dyn StateMachine>>) -> GroupSpec {
         members: members.map(|replica| (replica.id, replica.node)).collect(),
         log: partition_log(&placed.topic),
         machine,
-        snapshot_entries: None,
+        snapshot_entries: member.options.snapshot_entries,
     }
 }
 

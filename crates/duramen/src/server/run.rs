@@ -168,7 +168,8 @@ async fn open(env: &Env, config: &ServerConfig) -> Result<Arc<Broker>, CliError>
         rack: config.rack.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         disk_reserve_bytes: config.disk_reserve_bytes,
-        metadata_snapshot_entries: None,
+        snapshot_entries: None,
+        group_shards: None,
     };
     let opening = env.clone();
     let opened = env.tasks.blocking("broker-open", move || Broker::open(&opening, options)).await;

@@ -208,6 +208,12 @@ async fn read_all(world: &World, client: &Client) {
             tokio::time::sleep(RETRY).await;
         }
     }
+    while !world.plan.members.is_empty()
+        && !super::member::look_back(world, client).await
+        && !world.is_violated()
+    {
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn read(world: &World, client: &Client, topic: usize, name: &str) -> bool {
