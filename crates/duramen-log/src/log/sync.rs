@@ -137,14 +137,17 @@ impl Log {
         let _one = lock(&self.syncing);
         let mut writer = lock(&self.writer);
         self.check_usable()?;
-        writer.fit_active().map_err(self.poison("close the active segment"))?;
-        self.sync_locked()?;
         let (generation, last, is_whole) = {
             let state = self.state();
             let last = state.segments.back().filter(|last| !last.sealed && !last.damaged);
             let is_whole = state.damaged.is_empty() && state.end_lost.is_none();
             (state.generation, last.map(|last| last.summary.base.index), is_whole)
         };
+        // What is damaged stays as it is: behind the log's end may lie what nothing else tells of.
+        if is_whole {
+            writer.fit_active().map_err(self.poison("close the active segment"))?;
+        }
+        self.sync_locked()?;
         if let Some(first) = last {
             self.write_index(first, generation);
         }

@@ -219,6 +219,24 @@ fn a_flipped_bit_in_what_was_written_whole_is_no_torn_write() {
 }
 
 #[test]
+fn damage_at_the_end_is_not_forgotten_when_the_log_is_closed() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..2, 1).unwrap();
+    log.sync().unwrap();
+    let (name, position, _) = places(&world).pop().unwrap();
+    drop(log);
+    world.sim.crash(CrashMode::KeepNone);
+    world.sim.reopen();
+    world.sim.corrupt(&world.path(&name), position + 26, Corruption::FlipBit(3)).unwrap();
+    for _ in 0..2 {
+        let (log, recovery) = world.open();
+        assert_eq!(recovery.end_lost, Some(at(1)));
+        log.close().unwrap();
+    }
+}
+
+#[test]
 fn a_frame_of_another_term_is_not_served() {
     let mut world = World::new(1);
     world.options.segment_bytes = 1 << 20;
