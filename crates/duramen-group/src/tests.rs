@@ -5,6 +5,7 @@
 //! way, and a judge that looks after every step.
 
 mod client;
+mod story;
 mod world;
 
 use proptest::prelude::*;
