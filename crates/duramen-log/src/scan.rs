@@ -13,7 +13,7 @@ use crate::error::FrameFault;
 use crate::format::frame::{FRAME_ALIGN, FRAME_MAGIC};
 use crate::format::segment::{self, SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::FrameHeader;
-use crate::limits::{FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES, ATOMIC_BYTES};
+use crate::limits::{ATOMIC_BYTES, FRAME_OVERHEAD_BYTES, SCAN_CHUNK_BYTES};
 use crate::segment::{SegmentId, Spacing, Summary};
 use crate::window::Window;
 
