@@ -46,13 +46,24 @@ async fn describe(
     }
 }
 
-/// Appends so many records to a partition.
+/// Appends so many small records to a partition.
 async fn produce(cluster: &Cluster, topic: &str, partition: u32, records: usize) -> Outcome {
+    let values: Vec<String> = (0..records).map(|at| format!("value {at}")).collect();
+    produce_values(cluster, topic, partition, &values).await
+}
+
+/// Appends these values to a partition.
+async fn produce_values(
+    cluster: &Cluster,
+    topic: &str,
+    partition: u32,
+    values: &[String],
+) -> Outcome {
     let leader = cluster.leader(topic, duramen_client::PartitionId::new(partition)).await?.0;
     let node = cluster.nodes.iter().find(|node| node.id == leader).ok_or("no such node")?;
     let mut wire: Wire = node.wire();
-    for at in 0..records {
-        wire.produce(topic, partition, &format!("value {at}")).await?.map_err(|e| e.message)?;
+    for value in values {
+        wire.produce(topic, partition, value).await?.map_err(|error| error.message)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use duramen_client::{Client, ErrorCode, NewTopic};
 use duramen_proto::v1;
 use duramen_tests::processes::{Cluster, Member, Outcome, coordinator, eventually};
 
-use crate::{cluster_with, describe, offset_of, produce};
+use crate::{cluster_with, describe, offset_of, produce, produce_values};
 
 const TOPIC: &str = "rings";
 
@@ -141,7 +141,8 @@ async fn of_the_log(cluster: &mut Cluster, client: &Client) -> Outcome {
     member.reads(1).await?;
     let epoch = member.told.epoch;
     member.commit(("small", 0), 1, epoch).await?;
-    produce(cluster, "small", 0, 1_500).await?;
+    // More than two segments.
+    produce_values(cluster, "small", 0, &vec!["x".repeat(12_000); 20]).await?;
     let text = said_of(cluster, ("slow", "small", 0), "below-log-start").await?;
     assert!(text.contains("is committed up to 1"), "{text}");
     member.leave(false).await?;
