@@ -86,8 +86,9 @@ impl Witness {
             }
             Deed::Truncated { from } => {
                 self.truncations += u64::from(from < book.end);
-                // Beyond its end: a snapshot took the place of the log, which goes on behind it.
-                book.end = from;
+                // Beyond its end a snapshot is about to take the place of the log; until that is
+                // durable, a power cut brings back what there was.
+                book.end = book.end.min(from);
                 drop(book.points.split_off(&from));
                 book.cut = Some((from, book.vote));
             }
@@ -251,6 +252,14 @@ mod tests {
         assert!(hear([(1, acknowledged(9, 1)), (1, truncated.clone()), (1, short)]).is_ok());
         let shorter = opened(5, &[(1, 0)], 2);
         assert!(hear([(1, acknowledged(9, 1)), (1, truncated), (1, shorter)]).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_that_was_about_to_take_the_place_of_the_log_promises_nothing() {
+        let reset = Deed::Truncated { from: LogIndex::new(50) };
+        let story = |end| [acknowledged(9, 1), reset.clone(), opened(end, &[(1, 0)], 2)];
+        assert!(hear(story(10).map(|deed| (1, deed))).is_ok());
+        assert!(hear(story(9).map(|deed| (1, deed))).is_err());
     }
 
     #[test]
