@@ -22,6 +22,8 @@ pub struct MoveRequest {
     pub to: NodeId,
     /// Give this move up instead.
     pub cancel: bool,
+    /// Wait until this much of the metadata is known here.
+    pub metadata_index: MetadataIndex,
 }
 
 /// A replica that is to take another one's place, as this node sees it.
@@ -76,7 +78,8 @@ impl Broker {
         request: &MoveRequest,
     ) -> Result<(TopicDescription, MetadataIndex), BrokerError> {
         let name = request.topic.as_str();
-        let member = self.admit(caller, Operation::Move, Resource::Topic(name))?;
+        let (resource, index) = (Resource::Topic(name), request.metadata_index);
+        let member = self.admit_at(caller, Operation::Move, resource, index).await?;
         member.find(name, TopicId::NIL, request.partition)?;
         let (place, nodes) = ((name, request.partition), (request.from, request.to));
         let command = {

@@ -324,6 +324,7 @@ impl Admin {
             from: replica.from.get(),
             to: replica.to.get(),
             cancel,
+            metadata_index: self.cluster.metadata_index(),
         };
         let mut attempts = Attempts::new("move the replica", self.cluster.options.request_timeout);
         let result = self

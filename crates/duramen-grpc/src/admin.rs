@@ -99,6 +99,7 @@ impl AdminService for AdminApi {
             from: NodeId::new(request.from),
             to: NodeId::new(request.to),
             cancel: request.cancel,
+            metadata_index: MetadataIndex::new(request.metadata_index),
         };
         let moved = self.broker.move_replica(&caller(), &request).await;
         answered(moved.map(|(topic, index)| translate::topic_reply(topic, index)))
