@@ -130,7 +130,7 @@ impl Member {
 
     pub(crate) fn peer_routes(self: &Arc<Self>) -> Routes {
         let handler = peers::Handler::new(Arc::clone(self));
-        Routes::new(self.host.peer_service(Arc::new(handler)))
+        self.host.peer_routes(Arc::new(handler))
     }
 
     /// Keeps the node a working member; returns only when it cannot go on.

@@ -4,7 +4,7 @@
 //! Everything above this crate gets an [`Env`] and uses nothing else for time, randomness, files,
 //! sockets and spawning, so that a whole cluster runs in one thread under one seed. Timers are
 //! `tokio::time`, which the simulation pauses and drives. This is the only crate with `unsafe`
-//! code: the memory maps.
+//! code: the memory maps, and the buffer that sends payloads uncopied.
 
 mod clock;
 mod disk;
@@ -13,6 +13,7 @@ pub mod fuzz;
 mod net;
 pub mod planted;
 mod random;
+mod rope;
 mod tasks;
 pub mod witness;
 
@@ -25,6 +26,7 @@ pub use disk::{
 pub use net::SimNet;
 pub use net::{Connection, Listener, Net, NoNet, RealNet};
 pub use random::{Random, RealRandom, SeededRandom};
+pub use rope::{Rope, UNCOPIED_BYTES_MIN};
 pub use tasks::{SimDelays, TaskHandle, Tasks};
 
 use std::sync::Arc;

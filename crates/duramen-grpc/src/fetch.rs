@@ -8,11 +8,12 @@ use duramen_broker::{
     Broker, BrokerError, FetchLimits, Fetched, PartitionName, Position, Reader, plain_records,
 };
 use duramen_env::Env;
+use duramen_net::grpc::Messages;
 use duramen_proto::v1;
 use duramen_types::Offset;
 use futures::Stream;
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::faults::{Call, Cut, FetchFault};
 use crate::produce::owned;
@@ -134,7 +135,7 @@ pub(crate) async fn stream(
     env: &Env,
     broker: Arc<Broker>,
     faults: Faults,
-    mut requests: Streaming<v1::FetchStreamRequest>,
+    mut requests: Messages<v1::FetchStreamRequest>,
 ) -> Result<impl Stream<Item = Result<v1::FetchResponse, Status>> + Send + use<>, Status> {
     let first = requests.message().await?;
     let Some(v1::FetchStreamRequest { start: Some(start), credit_bytes }) = first else {
@@ -154,7 +155,7 @@ struct Session {
 }
 
 impl Session {
-    async fn serve(mut self, broker: Arc<Broker>, requests: Streaming<v1::FetchStreamRequest>) {
+    async fn serve(mut self, broker: Arc<Broker>, requests: Messages<v1::FetchStreamRequest>) {
         if let Err(error) = self.send_all(&broker, requests).await {
             let refused = v1::FetchResponse {
                 partition: self.start.partition,
@@ -169,7 +170,7 @@ impl Session {
     async fn send_all(
         &mut self,
         broker: &Broker,
-        mut requests: Streaming<v1::FetchStreamRequest>,
+        mut requests: Messages<v1::FetchStreamRequest>,
     ) -> Result<(), BrokerError> {
         let partition = (self.start.topic.as_str(), self.start.partition);
         admit(&self.faults, Call::Fetch, Some(partition))?;

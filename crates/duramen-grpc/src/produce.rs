@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use duramen_broker::{Broker, BrokerError, ProduceRequest, Produced, Queued};
 use duramen_env::{Env, TaskHandle};
+use duramen_net::grpc::Messages;
 use duramen_proto::v1;
 use duramen_types::{MetadataIndex, PartitionId};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::faults::{Call, ProduceFault};
 use crate::service::{Faults, broken, caller};
@@ -65,7 +66,7 @@ pub(crate) fn stream(
     env: &Env,
     broker: Arc<Broker>,
     faults: Faults,
-    requests: Streaming<v1::ProduceRequest>,
+    requests: Messages<v1::ProduceRequest>,
 ) -> impl Stream<Item = Result<v1::ProduceResponse, Status>> + Send + use<> {
     let (out, answers) = mpsc::channel(limits::STREAM_REQUESTS_MAX);
     let task = env.tasks.critical("produce-stream", serve(broker, faults, requests, out));
@@ -75,7 +76,7 @@ pub(crate) fn stream(
 async fn serve(
     broker: Arc<Broker>,
     faults: Faults,
-    mut requests: Streaming<v1::ProduceRequest>,
+    mut requests: Messages<v1::ProduceRequest>,
     out: mpsc::Sender<Result<v1::ProduceResponse, Status>>,
 ) {
     let mut waiting = FuturesUnordered::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use duramen_broker::Broker;
 use duramen_env::{Env, Listener};
 use duramen_net::ServerOptions;
+use duramen_net::grpc::Beside;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_server::AdminServiceServer;
 use duramen_proto::v1::discovery_service_server::DiscoveryServiceServer;
@@ -59,12 +60,12 @@ where
     let (reporter, health) = tonic_health::server::health_reporter();
     let watched = env.tasks.critical("health", watch(Arc::clone(&broker), reporter));
     let mut routes = RoutesBuilder::default();
+    let log = Arc::new(LogApi::new(env.clone(), Arc::clone(&broker), faults));
+    let generated = LogServiceServer::from_arc(Arc::clone(&log))
+        .max_decoding_message_size(limits::REQUEST_BYTES_MAX)
+        .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX);
     routes
-        .add_service(
-            LogServiceServer::new(LogApi::new(env.clone(), Arc::clone(&broker), faults))
-                .max_decoding_message_size(limits::REQUEST_BYTES_MAX)
-                .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX),
-        )
+        .add_service(Beside::new(generated, move |request| log.direct(request)))
         .add_service(AdminServiceServer::new(AdminApi::new(Arc::clone(&broker))))
         .add_service(
             GroupServiceServer::new(GroupApi::new(env.clone(), Arc::clone(&broker)))

@@ -7,15 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use duramen_broker::{Broker, BrokerError, Caller, FetchLimits, PartitionName};
 use duramen_env::Env;
+use duramen_net::grpc::{Direct, Messages, respond};
 use duramen_proto::v1;
 use duramen_proto::v1::log_service_server::LogService;
 use duramen_types::{MetadataIndex, PartitionId};
 use futures::Stream;
+use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::status;
 use crate::faults::{Call, CallFaults};
-use crate::{fetch, produce, translate};
+use crate::{fetch, limits, produce, translate};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -33,6 +35,36 @@ impl LogApi {
     pub(crate) const fn new(env: Env, broker: Arc<Broker>, faults: Faults) -> Self {
         Self { env, broker, faults }
     }
+
+    /// Serves the streams that carry payloads, past the generated code, which would copy them;
+    /// gives other requests back.
+    pub(crate) fn direct(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+    ) -> Result<Direct, Box<http::Request<Body>>> {
+        let api = Arc::clone(self);
+        let max = limits::REQUEST_BYTES_MAX;
+        match request.uri().path() {
+            "/duramen.v1.LogService/ProduceStream" => Ok(Box::pin(async move {
+                let requests = Messages::of_request(request.into_body(), max);
+                let answers =
+                    produce::stream(&api.env, Arc::clone(&api.broker), api.faults.clone(), requests);
+                respond(Ok(Box::pin(answers)))
+            })),
+            "/duramen.v1.LogService/FetchStream" => Ok(Box::pin(async move {
+                let requests = Messages::of_request(request.into_body(), max);
+                let answers =
+                    fetch::stream(&api.env, Arc::clone(&api.broker), api.faults.clone(), requests);
+                respond(answers.await.map(Box::pin))
+            })),
+            _ => Err(Box::new(request)),
+        }
+    }
+}
+
+/// What the generated code never meets: see [`LogApi::direct`].
+fn served_directly() -> Status {
+    Status::internal("this stream is served elsewhere")
 }
 
 /// Refuses a call if a fault says so.
@@ -122,11 +154,9 @@ impl LogService for LogApi {
 
     async fn produce_stream(
         &self,
-        request: Request<Streaming<v1::ProduceRequest>>,
+        _request: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        let (broker, faults) = (Arc::clone(&self.broker), self.faults.clone());
-        let answers = produce::stream(&self.env, broker, faults, request.into_inner());
-        Ok(Response::new(Box::pin(answers)))
+        Err(served_directly())
     }
 
     async fn fetch(
@@ -139,11 +169,9 @@ impl LogService for LogApi {
 
     async fn fetch_stream(
         &self,
-        request: Request<Streaming<v1::FetchStreamRequest>>,
+        _request: Request<Streaming<v1::FetchStreamRequest>>,
     ) -> Result<Response<Self::FetchStreamStream>, Status> {
-        let (broker, faults) = (Arc::clone(&self.broker), self.faults.clone());
-        let answers = fetch::stream(&self.env, broker, faults, request.into_inner()).await?;
-        Ok(Response::new(Box::pin(answers)))
+        Err(served_directly())
     }
 
     async fn list_offsets(

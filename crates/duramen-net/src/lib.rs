@@ -5,6 +5,7 @@
 //! default of 16 KiB the framing costs more than the copy of the payload.
 
 mod channel;
+pub mod grpc;
 mod incoming;
 pub mod limits;
 mod server;

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::{Env, TaskHandle};
 use duramen_log::{Log, LogError, LogIdentity, LogOptions, OpenError};
-use duramen_proto::internal::peer_service_server::PeerServiceServer;
 use duramen_types::{NodeId, ReplicaId, Term};
 use openraft::{Config, Raft};
 use tokio::sync::Semaphore;
+use tonic::service::Routes;
 
 use self::error::is_corrupt;
 pub use self::error::{GroupOpenError, HostError};
@@ -148,11 +148,8 @@ impl RaftHost {
 
     /// The peer service, for the listener that other nodes reach.
     #[must_use]
-    pub fn peer_service(
-        &self,
-        handler: Arc<dyn PeerHandler>,
-    ) -> PeerServiceServer<impl duramen_proto::internal::peer_service_server::PeerService> {
-        PeerServer::service(&self.env, self.local, Arc::clone(&self.groups), handler)
+    pub fn peer_routes(&self, handler: Arc<dyn PeerHandler>) -> Routes {
+        PeerServer::routes(&self.env, self.local, Arc::clone(&self.groups), handler)
     }
 
     /// Who this node is.

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use duramen_env::Env;
+use duramen_net::grpc::{Messages, call};
 use duramen_net::{Channel, limits};
+use duramen_proto::v1;
 use duramen_proto::v1::admin_service_client::AdminServiceClient;
 use duramen_proto::v1::group_service_client::GroupServiceClient;
 use duramen_proto::v1::log_service_client::LogServiceClient;
+use futures::Stream;
 use http::{HeaderName, HeaderValue, Request};
+use tonic::Status;
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -62,9 +66,26 @@ impl Node {
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
     }
 
-    pub(crate) fn fetch(&self) -> LogServiceClient<Named> {
-        LogServiceClient::new(self.fetches.clone())
-            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+    /// Opens a produce stream.
+    pub(crate) async fn produce_stream<S>(
+        &self,
+        requests: S,
+    ) -> Result<Messages<v1::ProduceResponse>, Status>
+    where
+        S: Stream<Item = v1::ProduceRequest> + Send + Unpin + 'static,
+    {
+        call(&mut self.calls.clone(), "/duramen.v1.LogService/ProduceStream", requests).await
+    }
+
+    /// Opens a fetch stream.
+    pub(crate) async fn fetch_stream<S>(
+        &self,
+        requests: S,
+    ) -> Result<Messages<v1::FetchResponse>, Status>
+    where
+        S: Stream<Item = v1::FetchStreamRequest> + Send + Unpin + 'static,
+    {
+        call(&mut self.fetches.clone(), "/duramen.v1.LogService/FetchStream", requests).await
     }
 
     pub(crate) fn group(&self) -> GroupServiceClient<Named> {

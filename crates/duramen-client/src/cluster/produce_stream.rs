@@ -141,22 +141,19 @@ async fn read(
     requests: mpsc::Receiver<v1::ProduceRequest>,
     pending: Arc<Pending>,
 ) {
-    let failure = match node.log().produce_stream(ReceiverStream::new(requests)).await {
+    let failure = match node.produce_stream(ReceiverStream::new(requests)).await {
         Err(status) => Failure::from_status(&status, node.address()),
-        Ok(response) => {
-            let mut answers = response.into_inner();
-            loop {
-                match answers.message().await {
-                    Ok(Some(answer)) => pending.complete(answer),
-                    Ok(None) => break Failure::Lost(node.stream_ended()),
-                    Err(status) => {
-                        // Whatever the status is, requests may have arrived before it.
-                        let failure = Failure::from_status(&status, node.address());
-                        break Failure::Lost(failure.into_error());
-                    }
+        Ok(mut answers) => loop {
+            match answers.message().await {
+                Ok(Some(answer)) => pending.complete(answer),
+                Ok(None) => break Failure::Lost(node.stream_ended()),
+                Err(status) => {
+                    // Whatever the status is, requests may have arrived before it.
+                    let failure = Failure::from_status(&status, node.address());
+                    break Failure::Lost(failure.into_error());
                 }
             }
-        }
+        },
     };
     tracing::debug!(address = %node.address(), ?failure, "produce stream ended");
     pending.end(&failure);

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use duramen_net::grpc::Messages;
 use duramen_proto::v1::{self, ErrorCode, fetch_response};
 use duramen_record::{BatchError, split_batches};
 use duramen_types::Offset;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use super::options::OutOfRange;
 use super::slot::{Session, Slot, Wanted};
@@ -172,19 +172,16 @@ impl Fetcher {
         if sender.try_send(start).is_err() {
             return Stop::Other;
         }
-        let opening = async {
-            let mut client = node.fetch();
-            client.fetch_stream(ReceiverStream::new(receiver)).await
-        };
+        let opening = node.fetch_stream(ReceiverStream::new(receiver));
         let timeout = self.cluster.options.request_timeout / limits::ATTEMPTS_PER_CALL;
         let opened = tokio::select! {
             opened = tokio::time::timeout(timeout, opening) => opened,
             () = self.replaced(progress.session) => return Stop::Other,
         };
         match opened {
-            Ok(Ok(response)) => {
+            Ok(Ok(answers)) => {
                 let grants = Grants { sender, whole, due: 0 };
-                self.read(progress, &node, response.into_inner(), grants).await
+                self.read(progress, &node, answers, grants).await
             }
             Ok(Err(status)) => Stop::Failed(Failure::from_status(&status, node.address())),
             Err(_elapsed) => Stop::Failed(Failure::Lost(node.no_answer())),
@@ -209,7 +206,7 @@ impl Fetcher {
         &self,
         progress: &mut Progress,
         node: &Node,
-        mut answers: Streaming<v1::FetchResponse>,
+        mut answers: Messages<v1::FetchResponse>,
         mut grants: Grants,
     ) -> Stop {
         loop {

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use duramen_env::{Env, TaskHandle};
 use duramen_net::Channel;
+use duramen_net::grpc::{Messages, call};
 use duramen_proto::internal as pb;
 use duramen_proto::internal::peer_frame::Frame;
-use duramen_proto::internal::peer_service_client::PeerServiceClient;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::links::LocalNode;
+use super::service::LINK_PATH;
 use crate::limits;
 
 /// Why a request on a link has no answer.
@@ -260,15 +261,13 @@ type Queue = Arc<tokio::sync::Mutex<mpsc::Receiver<Outgoing>>>;
 
 /// Makes the link and carries it until it is lost; says why.
 async fn connect_and_pump(shared: &Arc<Shared>, queue: &Queue) -> String {
-    let mut client = PeerServiceClient::new(shared.channel.clone())
-        .max_decoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX);
     // Ends the sending side with this connection, however long that is kept open: the next one
     // needs the queue.
     let (_alive, ended) = oneshot::channel();
     let requests = outgoing(Arc::clone(shared), Arc::clone(queue), ended);
-    let mut incoming = match client.link(requests).await {
-        Ok(response) => response.into_inner(),
+    let opened = call(&mut shared.channel.clone(), LINK_PATH, Box::pin(requests)).await;
+    let mut incoming: Messages<pb::PeerFrame> = match opened {
+        Ok(incoming) => incoming,
         Err(status) => return status.message().to_owned(),
     };
     match tokio::time::timeout(limits::CALL_TIMEOUT, incoming.message()).await {

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use duramen_net::grpc::Messages;
 use duramen_proto::internal as pb;
 use duramen_proto::internal::peer_frame::Frame;
 use duramen_types::ReplicaId;
@@ -13,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderError, TransferLeaderRequest};
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::group::Group;
 use crate::host::Groups;
@@ -26,7 +27,7 @@ type Parked = Pin<Box<dyn Future<Output = Frame> + Send>>;
 /// Serves one link until it is lost.
 pub(super) async fn serve(
     groups: Arc<Groups>,
-    mut incoming: Streaming<pb::PeerFrame>,
+    mut incoming: Messages<pb::PeerFrame>,
     out: mpsc::Sender<Result<pb::PeerFrame, Status>>,
 ) {
     let mut parked: FuturesUnordered<Parked> = FuturesUnordered::new();

@@ -6,18 +6,28 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use duramen_env::{Env, TaskHandle};
+use duramen_net::grpc::{Beside, Direct, Messages, respond};
+use duramen_net::limits::MESSAGE_BYTES_MAX;
 use duramen_proto::internal as pb;
 use duramen_proto::internal::peer_frame::Frame;
 use duramen_proto::internal::peer_service_server::{PeerService, PeerServiceServer};
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::links::LocalNode;
 use super::receiver;
 use crate::host::Groups;
 use crate::limits;
+
+/// Where links are opened.
+pub(super) const LINK_PATH: &str = "/duramen.internal.v1.PeerService/Link";
+
+type HttpRequest = http::Request<Body>;
+type Served = Result<Direct, Box<HttpRequest>>;
 
 /// What the node answers to the calls that are not Raft's; the broker's part.
 #[async_trait]
@@ -44,16 +54,47 @@ pub(crate) struct PeerServer {
 }
 
 impl PeerServer {
-    pub(crate) fn service(
+    pub(crate) fn routes(
         env: &Env,
         local: LocalNode,
         groups: Arc<Groups>,
         handler: Arc<dyn PeerHandler>,
-    ) -> PeerServiceServer<Self> {
-        let server = Self { env: env.clone(), local, groups, handler };
-        PeerServiceServer::new(server)
-            .max_decoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(duramen_net::limits::MESSAGE_BYTES_MAX)
+    ) -> Routes {
+        let server = Arc::new(Self { env: env.clone(), local, groups, handler });
+        let generated = PeerServiceServer::from_arc(Arc::clone(&server))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Routes::new(Beside::new(generated, move |request| server.direct(request)))
+    }
+
+    /// Serves links past the generated code, which would copy every entry; gives other requests
+    /// back.
+    fn direct(self: &Arc<Self>, request: HttpRequest) -> Served {
+        if request.uri().path() != LINK_PATH {
+            return Err(Box::new(request));
+        }
+        let server = Arc::clone(self);
+        Ok(Box::pin(async move {
+            let incoming = Messages::of_request(request.into_body(), MESSAGE_BYTES_MAX);
+            respond(server.link(incoming).await)
+        }))
+    }
+
+    /// Serves one link.
+    async fn link(&self, mut incoming: Messages<pb::PeerFrame>) -> Result<LinkAnswers, Status> {
+        let hello = match tokio::time::timeout(limits::CALL_TIMEOUT, incoming.message()).await {
+            Ok(Ok(Some(pb::PeerFrame { frame: Some(Frame::Hello(hello)) }))) => hello,
+            _ => return Err(Status::invalid_argument("a link begins with a greeting")),
+        };
+        self.check_cluster(&hello.cluster_id)?;
+        tracing::debug!(from = hello.node_id, class = ?hello.class(), "peer link accepted");
+        let (out, answers) = mpsc::channel(limits::LINK_QUEUE_FRAMES);
+        let greeting = Ok(self.local.hello(hello.class()));
+        out.send(greeting).await.map_err(|_| Status::cancelled("the link is gone"))?;
+        let groups = Arc::clone(&self.groups);
+        let task = self.env.tasks.critical("peer-receiver", receiver::serve(groups, incoming, out));
+        let answers = ReceiverStream::new(answers);
+        Ok(LinkAnswers { answers, _task: task })
     }
 
     fn check_cluster(&self, cluster: &[u8]) -> Result<(), Status> {
@@ -84,22 +125,9 @@ impl PeerService for PeerServer {
 
     async fn link(
         &self,
-        request: Request<Streaming<pb::PeerFrame>>,
+        _request: Request<Streaming<pb::PeerFrame>>,
     ) -> Result<Response<LinkAnswers>, Status> {
-        let mut incoming = request.into_inner();
-        let hello = match tokio::time::timeout(limits::CALL_TIMEOUT, incoming.message()).await {
-            Ok(Ok(Some(pb::PeerFrame { frame: Some(Frame::Hello(hello)) }))) => hello,
-            _ => return Err(Status::invalid_argument("a link begins with a greeting")),
-        };
-        self.check_cluster(&hello.cluster_id)?;
-        tracing::debug!(from = hello.node_id, class = ?hello.class(), "peer link accepted");
-        let (out, answers) = mpsc::channel(limits::LINK_QUEUE_FRAMES);
-        let greeting = Ok(self.local.hello(hello.class()));
-        out.send(greeting).await.map_err(|_| Status::cancelled("the link is gone"))?;
-        let groups = Arc::clone(&self.groups);
-        let task = self.env.tasks.critical("peer-receiver", receiver::serve(groups, incoming, out));
-        let answers = ReceiverStream::new(answers);
-        Ok(Response::new(LinkAnswers { answers, _task: task }))
+        Err(Status::internal("links are served elsewhere"))
     }
 
     async fn propose_metadata(
