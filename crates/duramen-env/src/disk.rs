@@ -20,6 +20,9 @@ pub use faulty::{DiskFaults, FaultyDisk};
 pub use real::RealDisk;
 pub use sim::{Corruption, CrashMode, DiskCall, DiskImage, Fault, SimDisk};
 
+/// The unit of direct writes: a block of every usual file system, and a sector of every usual disk.
+pub const DIRECT_BYTES: usize = 4096;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -51,6 +54,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// As the operating system says: `NotFound`, `AlreadyExists`, `PermissionDenied`, …
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens an existing file for writes past the page cache: their positions, lengths and the
+    /// addresses of their memory are multiples of [`DIRECT_BYTES`]. Everything else is done through
+    /// another handle, which sees what was written. `None` where the file system has no such writes.
+    ///
+    /// # Errors
+    /// As the operating system says.
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>>;
 
     /// Creates a directory and its missing parents. An existing one is fine. The new names are
     /// durable after [`Disk::sync_dir`] of each parent.
@@ -133,6 +144,18 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// A bad sector is an error here, where it would be a signal through a mapping.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Reads up to so many bytes at a position, fewer only where the file ends, into memory of
+    /// their own.
+    ///
+    /// # Errors
+    /// As [`DiskFile::read_at`].
+    fn read_bytes(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = self.read_at(&mut bytes, position)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
 
     /// Writes all the bytes at a position, growing the file if need be.
     ///

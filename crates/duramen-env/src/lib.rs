@@ -19,8 +19,8 @@ pub mod witness;
 
 pub use clock::{Clock, RealClock, SimClock, TokioClock};
 pub use disk::{
-    Corruption, CrashMode, DirLock, Disk, DiskCall, DiskFaults, DiskFile, DiskImage, Entry, Fault,
-    FaultyDisk, OpenMode, RealDisk, SimDisk,
+    Corruption, CrashMode, DIRECT_BYTES, DirLock, Disk, DiskCall, DiskFaults, DiskFile, DiskImage,
+    Entry, Fault, FaultyDisk, OpenMode, RealDisk, SimDisk,
 };
 #[cfg(feature = "sim")]
 pub use net::SimNet;

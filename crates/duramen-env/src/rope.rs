@@ -55,8 +55,11 @@ impl Rope {
     }
 }
 
+#[expect(
+    unsafe_code,
+    reason = "the trait is unsafe to implement; nothing here is unsafe of itself"
+)]
 // SAFETY: everything that touches memory is `BytesMut`'s own, which upholds the trait's contract.
-#[expect(unsafe_code, reason = "the trait is unsafe to implement; nothing here is unsafe of itself")]
 unsafe impl BufMut for Rope {
     fn remaining_mut(&self) -> usize {
         self.tail.remaining_mut()

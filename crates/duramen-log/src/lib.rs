@@ -9,7 +9,8 @@
 //! log start <= durable end   <= log end        (an end is exclusive: one past the last)
 //! ```
 //!
-//! - A frame is readable as soon as it is appended, and durable when [`Log::sync`] has said so.
+//! - A frame is readable as soon as it is appended, and durable when [`Log::sync`] has said so. Until
+//!   that sync it need not be in a file: readers get it from memory.
 //! - Nothing at or below the committed index is ever truncated.
 //! - Damage at or below the durable index is corruption: it is reported and never cut. Damage
 //!   above it is a torn write and is cut at open.
@@ -29,6 +30,7 @@ mod limits;
 mod log;
 mod meta;
 mod options;
+mod pen;
 mod recovery;
 mod report;
 mod scan;
@@ -40,7 +42,6 @@ mod tail;
 mod tests;
 mod verify;
 mod window;
-mod write_path;
 
 pub use error::{ErrorKind, FrameFault, LogError, OpenError};
 pub use frame::{Frame, FrameHeader, FrameKind, NewFrame};

@@ -19,7 +19,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
 pub(crate) const SEGMENT_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// Holds what replication in flight needs; a follower further back reads the disk.
-pub(crate) const TAIL_CACHE_BYTES: u64 = 4 << 20;
+pub(crate) const TAIL_CACHE_BYTES: u64 = 16 << 20;
 
 /// The most that may be appended and not yet synced: recovery takes more for corruption.
 pub(crate) const INFLIGHT_BYTES_MAX: u64 = 64 << 20;
@@ -33,14 +33,22 @@ pub(crate) const EXTENT_BYTES_MAX: u64 = 64 << 20;
 /// How far apart sparse index entries lie at least: one page of headers to walk.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 4096;
 
-/// A payload from this size on is written from where it is; below, a copy is cheaper than a call.
+/// What goes to the disk in one write: more gains nothing, and each thread that writes keeps so much.
+pub(crate) const WRITE_BYTES: usize = 1 << 20;
+
+/// How far ahead of small direct writes zeros are written: for some dozens of them.
+pub(crate) const COVER_BYTES: usize = 256 << 10;
+
+/// A payload from this size on is written from where it is, unless writes are direct; below, a copy
+/// is cheaper than a call.
 pub(crate) const DIRECT_PAYLOAD_BYTES: usize = 32 << 10;
 
 /// What one `pread` fetches when only headers are wanted.
 pub(crate) const HEADER_CHUNK_BYTES: usize = 16 << 10;
 
-/// The most that one `pread` fetches ahead of what is known to be wanted.
-pub(crate) const READ_CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The most that one `pread` fetches ahead of what is known to be wanted: a batch of a megabyte and
+/// the headers around it.
+pub(crate) const READ_CHUNK_BYTES_MAX: usize = 17 << 16;
 
 /// What recovery reads at once.
 pub(crate) const SCAN_CHUNK_BYTES: usize = 1 << 20;

@@ -22,6 +22,7 @@ use crate::boundary::Boundary;
 use crate::error::LogError;
 use crate::meta::MetaFile;
 use crate::options::{LogIdentity, LogOptions};
+use crate::pen::{Pen, Stroke};
 use crate::report::DamagedRange;
 use crate::segment::{Segment, SegmentFile, SegmentInfo};
 use crate::start::LogStart;
@@ -33,8 +34,9 @@ pub use append::Appended;
 ///
 /// Dropping it without [`Log::close`] is like a crash: nothing is lost that had been synced.
 ///
-/// Locks are taken in this order: `syncing`, `writer`, `meta`, `state`. Readers take only `state`,
-/// and nobody does I/O under it.
+/// Locks are taken in this order: `syncing`, `writer`, `meta`, `pen`, `state`. Readers take only
+/// `state`, and `pen` where they must have written what they are to read; nobody does I/O under
+/// `state`.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
@@ -45,6 +47,7 @@ pub struct Log {
     syncing: Mutex<()>,
     writer: Mutex<append::Writer>,
     meta: Mutex<MetaFile>,
+    pen: Mutex<Pen>,
     state: Mutex<State>,
     poisoned: AtomicBool,
     closed: AtomicBool,
@@ -53,6 +56,7 @@ pub struct Log {
 /// What readers see.
 ///
 /// Invariants: `start.first_index <= durable_end <= end.index`, the same for `committed_end`;
+/// `durable_end <= written_end <= end.index`, and the cache holds everything from `written_end` on;
 /// the segments are contiguous but for damaged ranges, and only the last may be unsealed.
 #[derive(Debug)]
 struct State {
@@ -63,6 +67,10 @@ struct State {
     cache: TailCache,
     durable_end: LogIndex,
     committed_end: LogIndex,
+    /// What is to be done to files, in order.
+    unwritten: Vec<Stroke>,
+    /// Frames from here on are not, or not surely, in their files.
+    written_end: LogIndex,
     /// Raised by every truncate and reset: a reader that meets a fault looks whether it moved.
     generation: u64,
     damaged: Vec<DamagedRange>,
@@ -230,7 +238,8 @@ impl Log {
     /// Changes how the log behaves from the next append on.
     pub fn set_options(&self, options: LogOptions) {
         let mut state = self.state();
-        state.cache.set_bytes_max(options.tail_cache_bytes);
+        let written_end = state.written_end;
+        state.cache.set_bytes_max(options.tail_cache_bytes, written_end);
         state.options = options;
     }
 
@@ -239,7 +248,12 @@ impl Log {
     pub fn shed(&self) {
         let mut writer = lock(&self.writer);
         writer.shed();
+        let mut pen = lock(&self.pen);
+        pen.shed();
         let mut state = self.state();
+        if !state.unwritten.is_empty() {
+            return;
+        }
         state.cache.clear();
         for segment in state.segments.iter().filter(|segment| segment.dirty.is_none()) {
             segment.file.shed();

@@ -381,6 +381,7 @@ impl Recover<'_> {
             segments.push_back(Segment {
                 file: piece.file,
                 id,
+                written_bytes: piece.summary.bytes,
                 summary: piece.summary,
                 sealed: piece.sealed,
                 indexed: piece.trusted,

@@ -128,6 +128,8 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<SegmentFile>,
     pub(crate) id: SegmentId,
     pub(crate) summary: Summary,
+    /// Up to where the file holds what the summary says; the rest is in memory.
+    pub(crate) written_bytes: u64,
     /// Takes no more frames.
     pub(crate) sealed: bool,
     /// An index file holds the sparse entries.
@@ -245,6 +247,11 @@ impl SegmentFile {
         let file = self.disk.open(&self.path, OpenMode::Write)?;
         held.file = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    /// The file for direct writes, if the file system has them.
+    pub(crate) fn direct(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        self.disk.open_direct(&self.path)
     }
 
     /// The first `len` bytes, mapped. The caller vouches that the segment is sealed at that

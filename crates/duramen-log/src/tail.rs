@@ -22,21 +22,22 @@ impl TailCache {
         Self { frames: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64) {
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64, written_end: LogIndex) {
         self.bytes_max = bytes_max;
-        self.evict();
+        self.evict(written_end);
     }
 
     /// Adds the frame after the last.
-    pub(crate) fn push(&mut self, frame: Frame) {
+    pub(crate) fn push(&mut self, frame: Frame, written_end: LogIndex) {
         self.bytes += frame.header.frame_bytes();
         self.frames.push_back(frame);
-        self.evict();
+        self.evict(written_end);
     }
 
-    fn evict(&mut self) {
+    /// Forgets the oldest frames until the size is right, but none that is not in its file yet.
+    pub(crate) fn evict(&mut self, written_end: LogIndex) {
         while self.bytes > self.bytes_max
-            && let Some(frame) = self.frames.pop_front()
+            && let Some(frame) = self.frames.pop_front_if(|frame| frame.header.index < written_end)
         {
             self.bytes -= frame.header.frame_bytes();
         }
@@ -50,6 +51,15 @@ impl TailCache {
         }
         let at = usize::try_from(index.distance_from(first)).ok()?;
         (at < self.frames.len()).then(|| self.frames.iter().skip(at))
+    }
+
+    /// About how many bytes the frames from an index on have, if that one is here: as if all were of
+    /// one size.
+    pub(crate) fn bytes_from(&self, index: LogIndex) -> Option<u64> {
+        let first = self.frames.front()?.header.index;
+        let before = (index >= first).then(|| index.distance_from(first))?;
+        let frames = self.frames.len() as u64;
+        Some(self.bytes / frames * frames.checked_sub(before)?)
     }
 
     /// The data frame that holds an offset, if it is here.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use duramen_env::DiskFile;
 
 use crate::error::FrameFault;
@@ -111,26 +111,21 @@ impl Window {
         let Some(file) = self.file.clone() else { return Err(FrameFault::Short) };
         let rest = usize::try_from(self.limit - position).unwrap_or(usize::MAX);
         let want = len.max(self.chunk).min(rest);
-        let mut buffer = match std::mem::take(&mut self.bytes).try_into_mut() {
-            Ok(buffer) if buffer.capacity() >= want => buffer,
-            _ => BytesMut::with_capacity(want),
-        };
-        buffer.resize(want, 0);
-        match file.read_at(&mut buffer, position) {
-            Ok(read) => buffer.truncate(read),
+        self.bytes = match file.read_bytes(position, want) {
+            Ok(bytes) => bytes.into(),
             Err(error) if self.unreadable.is_none() => {
                 tracing::warn!(position, %error, "could not read a segment");
                 return Err(FrameFault::Unreadable);
             }
-            Err(_) => self.fill_by_sector(file.as_ref(), &mut buffer, position),
-        }
-        self.bytes = buffer.freeze();
+            Err(_) => self.fill_by_sector(file.as_ref(), want, position),
+        };
         self.start = position;
         Ok(())
     }
 
     /// Reads what can be read and notes the rest.
-    fn fill_by_sector(&mut self, file: &dyn DiskFile, buffer: &mut BytesMut, position: u64) {
+    fn fill_by_sector(&mut self, file: &dyn DiskFile, want: usize, position: u64) -> Bytes {
+        let mut buffer = vec![0; want];
         let mut at = position;
         for sector in buffer.chunks_mut(SECTOR_BYTES) {
             if file.read_at(sector, at).is_err() {
@@ -141,6 +136,7 @@ impl Window {
             }
             at += sector.len() as u64;
         }
+        buffer.into()
     }
 
     /// One past the last byte at or after `position` that is not zero; `position` if all are.

@@ -44,6 +44,13 @@ impl Disk for FaultyDisk {
         Ok(Arc::new(FaultyFile { file, faults: Arc::clone(&self.faults) }))
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let file = self.disk.open_direct(path)?;
+        Ok(file.map(|file| {
+            Arc::new(FaultyFile { file, faults: Arc::clone(&self.faults) }) as Arc<dyn DiskFile>
+        }))
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.disk.create_dir_all(path)
     }
@@ -94,6 +101,10 @@ impl DiskFile for FaultyFile {
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.file.read_at(buffer, position)
+    }
+
+    fn read_bytes(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.file.read_bytes(position, len)
     }
 
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use super::{DirLock, Disk, DiskFile, Entry, OpenMode};
 
@@ -32,6 +33,16 @@ impl Disk for RealDisk {
             }
         }
         Ok(Arc::new(RealFile(options.open(path)?)))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).map_err(io::Error::other)?;
+        match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+            Ok(file) => Ok(Some(Arc::new(RealFile(file)))),
+            // It has none, as file systems in memory and some in user space.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -112,6 +123,21 @@ impl DiskFile for RealFile {
         Ok(filled)
     }
 
+    fn read_bytes(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = position.saturating_add(bytes.len() as u64);
+            // Memory that is about to be filled need not be made zero first.
+            match rustix::io::pread(&self.0, spare_capacity(&mut bytes), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, position)
     }
@@ -166,6 +192,16 @@ mod tests {
         RealDisk.remove_file(&path).unwrap();
         drop(file);
         assert_eq!(&map[..], b"heartwood");
+    }
+
+    #[test]
+    fn bytes_are_read_up_to_the_end_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("f"), OpenMode::CreateNew).unwrap();
+        file.write_at(b"sapwood and heartwood", 0).unwrap();
+        assert_eq!(file.read_bytes(8, 3).unwrap(), b"and");
+        assert_eq!(file.read_bytes(12, 100).unwrap(), b"heartwood");
+        assert_eq!(file.read_bytes(21, 1).unwrap(), b"");
     }
 
     #[test]

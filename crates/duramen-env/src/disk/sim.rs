@@ -318,6 +318,10 @@ impl Disk for SimDisk {
         })
     }
 
+    fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        self.open(path, OpenMode::Write).map(Some)
+    }
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         if self.is_dir(path) && !self.is_down() {
             return Ok(());

@@ -1,7 +1,7 @@
-//! Appending: stamp or check headers, find room, write, and only then let readers see it.
+//! Appending: stamp or check headers, find room, let readers see it, and leave the writing to sync.
 //!
-//! Everything that can fail for want of space comes before the first byte is written, so that a
-//! full disk changes nothing.
+//! Everything that can fail for want of space comes before anything changes, so that a full disk
+//! changes nothing.
 
 use std::io;
 use std::ops::Range;
@@ -15,13 +15,13 @@ use duramen_types::{LogIndex, Offset, Timestamp};
 use super::{Log, State, lock};
 use crate::boundary::Boundary;
 use crate::error::{FrameFault, LogError, is_full};
-use crate::format::frame::{Envelope, encode_head, padding};
-use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead, encode};
+use crate::format::frame::Envelope;
+use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::{Frame, FrameHeader, HasPayload, NewFrame};
 use crate::limits::{FRAME_OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
 use crate::options::LogOptions;
+use crate::pen::{Stroke, What, room_for};
 use crate::segment::{Segment, SegmentFile, SegmentId, Spacing, Summary};
-use crate::write_path::{BufferedPath, WritePath};
 
 /// What an append did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,6 @@ pub struct Appended {
 /// The appender's side of the log.
 #[derive(Debug)]
 pub(super) struct Writer {
-    path: Box<dyn WritePath>,
     active: Option<Active>,
     /// Kept for reuse.
     headers: Vec<FrameHeader>,
@@ -71,7 +70,7 @@ impl Writer {
             }
             None => None,
         };
-        Ok(Self { path: Box::new(BufferedPath::default()), active, headers: Vec::new() })
+        Ok(Self { active, headers: Vec::new() })
     }
 
     pub(super) fn set_active(&mut self, active: Option<Active>) {
@@ -84,7 +83,6 @@ impl Writer {
     }
 
     pub(super) fn shed(&mut self) {
-        self.path.shed();
         self.headers = Vec::new();
     }
 }
@@ -111,11 +109,13 @@ impl Active {
 
     /// Gets room up to a position.
     fn reserve(&mut self, end: u64, options: &LogOptions) -> io::Result<()> {
+        let end = room_for(end);
         if end <= self.allocated {
             return Ok(());
         }
         let extent = self.extent.max(options.extent_bytes_min).min(options.extent_bytes_max);
-        let wish = self.allocated.saturating_add(extent).min(options.segment_bytes).max(end);
+        let wish = self.allocated.saturating_add(extent).min(options.segment_bytes);
+        let wish = room_for(wish).max(end);
         let granted = match self.handle.allocate(self.allocated, wish - self.allocated) {
             Ok(()) => wish,
             Err(error) if is_full(&error) => {
@@ -222,10 +222,7 @@ impl Log {
             writer.headers.push(header);
         }
         let runs = self.place(writer, &before)?;
-        if let Err(error) = write(writer, &runs, frames, before.envelope) {
-            return Err(self.give_up(writer, &runs, error));
-        }
-        self.publish(writer, runs, frames)?;
+        self.publish(writer, runs, frames, before.envelope);
         Ok(Appended {
             base_offset: before.end.offset,
             end_offset: end.offset,
@@ -313,59 +310,44 @@ impl Log {
         })
     }
 
-    /// A write failed. Where it was for want of space, nothing has changed, durably: other frames
-    /// may get the indexes of those that were written in part, and a power cut must not bring
-    /// these back.
-    fn give_up(&self, writer: &mut Writer, runs: &[Run], error: io::Error) -> LogError {
-        if !is_full(&error) {
-            return self.poison("append")(error);
-        }
-        match self.take_back(writer, runs) {
-            Ok(()) => LogError::Full,
-            Err(error) => self.poison("take back half an append")(error),
-        }
-    }
-
-    fn take_back(&self, writer: &mut Writer, runs: &[Run]) -> io::Result<()> {
-        if let Some(active) = &mut writer.active {
-            active.fit()?;
-            active.handle.sync_data()?;
-        }
-        discard(runs)?;
-        if runs.iter().any(|run| run.fresh.is_some()) {
-            self.disk.sync_dir(&self.dir)?;
-        }
-        Ok(())
-    }
-
     /// Seals what is full and lets readers see the frames.
     fn publish<F: HasPayload>(
         &self,
         writer: &mut Writer,
         runs: Vec<Run>,
         frames: &[F],
-    ) -> Result<(), LogError> {
+        (generation, durable_end): (u64, LogIndex),
+    ) {
         for run in runs {
-            let is_fresh = run.is_fresh;
+            let mut state = self.state();
+            let mut head = None;
             if let Some(mut next) = run.fresh {
                 next.bytes = SEGMENT_HEAD_BYTES as u64;
-                if let Some(mut active) = writer.active.replace(next) {
-                    active.fit().map_err(self.poison("seal a segment"))?;
+                head = Some(SegmentHead { id: next.id, base: next.base });
+                if let Some(active) = writer.active.replace(next) {
+                    state.fit(&active);
                 }
             }
             let Some(active) = &mut writer.active else { continue };
-            let mut state = self.state();
-            if is_fresh {
+            if head.is_some() {
                 state.begin_segment(active);
             }
+            let envelope = Envelope { segment: active.id, generation, durable_end };
             let headers = writer.headers.get(run.frames.clone()).unwrap_or_default();
             let frames = frames.get(run.frames).unwrap_or_default();
             for (header, frame) in headers.iter().zip(frames) {
+                let what = What::Frame {
+                    position: active.bytes,
+                    head: head.take(),
+                    envelope,
+                    header: *header,
+                    payload: frame.payload().clone(),
+                };
+                state.unwritten.push(Stroke { file: Arc::clone(&active.file), what });
                 state.push(header, frame.payload(), active.bytes);
                 active.bytes += header.frame_bytes();
             }
         }
-        Ok(())
     }
 
     /// Seals the active segment, if there is one: the next append begins a new one. Not synced.
@@ -375,15 +357,22 @@ impl Log {
     pub fn roll(&self) -> Result<(), LogError> {
         let mut writer = lock(&self.writer);
         self.check_usable()?;
-        if let Some(mut active) = writer.active.take() {
-            active.fit().map_err(self.poison("seal a segment"))?;
-            self.state().seal();
+        if let Some(active) = writer.active.take() {
+            let mut state = self.state();
+            state.fit(&active);
+            state.seal();
         }
         Ok(())
     }
 }
 
 impl State {
+    /// Has unused room of a segment given back, once its frames are written.
+    fn fit(&mut self, active: &Active) {
+        let what = What::Fit { bytes: active.bytes };
+        self.unwritten.push(Stroke { file: Arc::clone(&active.file), what });
+    }
+
     /// Seals the last segment; the next sync writes its index.
     fn seal(&mut self) {
         self.writes += 1;
@@ -401,6 +390,7 @@ impl State {
             file: Arc::clone(&active.file),
             id: active.id,
             summary: Summary::new(active.base),
+            written_bytes: 0,
             sealed: false,
             indexed: false,
             damaged: false,
@@ -415,7 +405,7 @@ impl State {
             segment.summary.push(header, position, spacing);
             segment.dirty = Some(self.writes);
         }
-        self.cache.push(Frame { header: *header, payload: payload.clone() });
+        self.cache.push(Frame { header: *header, payload: payload.clone() }, self.written_end);
         self.appended_bytes += header.frame_bytes();
         self.end = Boundary::after(header);
     }
@@ -443,34 +433,6 @@ fn divide(active: Option<&Active>, headers: &[FrameHeader], options: &LogOptions
         }
     }
     runs
-}
-
-/// Writes all runs, each as one stretch of bytes.
-fn write<F: HasPayload>(
-    writer: &mut Writer,
-    runs: &[Run],
-    frames: &[F],
-    (generation, durable_end): (u64, LogIndex),
-) -> io::Result<()> {
-    let Writer { path, active, headers } = writer;
-    for run in runs {
-        let Some(active) = run.fresh.as_ref().or(active.as_ref()) else { continue };
-        let (id, base) = (active.id, active.base);
-        path.start(&active.handle, active.bytes);
-        if run.is_fresh {
-            path.put(&encode(&SegmentHead { id, base }))?;
-        }
-        let envelope = Envelope { segment: id, generation, durable_end };
-        let run_headers = headers.get(run.frames.clone()).unwrap_or_default();
-        let run_frames = frames.get(run.frames.clone()).unwrap_or_default();
-        for (header, frame) in run_headers.iter().zip(run_frames) {
-            path.put(&encode_head(&envelope, header))?;
-            path.put(frame.payload())?;
-            path.put(padding(header))?;
-        }
-        path.finish()?;
-    }
-    Ok(())
 }
 
 /// Removes the segments that were made for runs that are not to be.

@@ -13,6 +13,12 @@ impl Log {
         active.map_or(state.end.index, |segment| segment.summary.base.index)
     }
 
+    /// About how many bytes of frames follow an index, if the next one is in memory.
+    #[must_use]
+    pub fn cached_bytes_behind(&self, index: LogIndex) -> Option<u64> {
+        self.state().cache.bytes_from(index.saturating_add(1))
+    }
+
     /// Whether reading from an index on begins in memory.
     #[must_use]
     pub fn is_cached(&self, index: LogIndex) -> bool {

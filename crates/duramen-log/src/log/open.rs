@@ -16,6 +16,7 @@ use crate::format::meta::MetaRecord;
 use crate::format::start::StartFile;
 use crate::meta::{self, MetaFile};
 use crate::options::{LogIdentity, LogOptions};
+use crate::pen::Pen;
 use crate::recovery::{Recover, Recovered};
 use crate::report::Recovery;
 use crate::scan::{ScanRequest, scan};
@@ -133,6 +134,8 @@ impl Place<'_> {
             options: self.options,
             durable_end: end.index,
             committed_end: committed_end.max(start.first_index),
+            unwritten: Vec::new(),
+            written_end: end.index,
             start,
             segments,
             end,
@@ -154,6 +157,7 @@ impl Place<'_> {
             syncing: Mutex::new(()),
             writer: Mutex::new(writer),
             meta: Mutex::new(meta),
+            pen: Mutex::new(Pen::default()),
             state: Mutex::new(state),
             poisoned: AtomicBool::new(false),
             closed: AtomicBool::new(false),

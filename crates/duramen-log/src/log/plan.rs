@@ -25,7 +25,7 @@ pub(super) struct Plan {
     from: Option<u64>,
     /// No frame from this index on is to be read.
     end: LogIndex,
-    /// Sealed, sound and wholly committed: its bytes never change.
+    /// Sealed, sound, written and committed as a whole: its bytes never change.
     may_map: bool,
     generation: u64,
     /// The first index of each term within the segment.
@@ -55,7 +55,8 @@ impl State {
         };
         let mut plan = self.plan(segment, Target::Index(next));
         let later = self.damaged.iter().map(|range| range.first).filter(|first| *first > next);
-        plan.end = later.fold(end.min(plan.segment_end), LogIndex::min);
+        // The rest is in memory.
+        plan.end = later.fold(end.min(plan.end), LogIndex::min);
         Ok(plan)
     }
 
@@ -67,11 +68,13 @@ impl State {
             id: segment.id,
             first_index: summary.base.index,
             segment_end: summary.end.index,
-            bytes: summary.bytes,
+            bytes: segment.written_bytes,
             target,
             from: if segment.indexed { None } else { seek(&summary.sparse, target) },
-            end: summary.end.index,
-            may_map: segment.sealed && !segment.damaged && summary.end.index <= self.committed_end,
+            end: summary.end.index.min(self.written_end),
+            may_map: segment.sealed
+                && !segment.damaged
+                && summary.end.index <= self.committed_end.min(self.written_end),
             generation: self.generation,
             terms: summary.terms.clone(),
         }
@@ -115,7 +118,7 @@ impl Plan {
         self.end
     }
 
-    /// How many bytes of the segment hold frames.
+    /// How many bytes of the segment's file hold frames.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -238,12 +238,15 @@ impl Log {
     ) -> Result<Option<FrameHeader>, LogError> {
         let mut from = self.state().start.first_index;
         loop {
+            if self.state().written_end < below {
+                self.write_out()?;
+            }
             let plan = {
                 let state = self.state();
                 from = from.max(state.start.first_index);
                 let mut later = state.segments.iter().filter(|one| one.summary.end.index > from);
                 match later.find(|one| one.summary.max_timestamp >= time) {
-                    Some(segment) if segment.summary.base.index < below => {
+                    Some(segment) if segment.summary.base.index.max(from) < below => {
                         state.plan(segment, Target::Time(time))
                     }
                     _ => return state.unless_hidden(None, below),

@@ -8,9 +8,10 @@ use duramen_env::DiskFile;
 use duramen_env::planted::{Planted, is_planted};
 use duramen_types::LogIndex;
 
-use super::{Log, lock};
+use super::{Log, State, lock};
 use crate::boundary::Boundary;
 use crate::error::{LogError, is_full};
+use crate::pen::Stroke;
 use crate::segment::{Segment, SegmentFile};
 
 /// What a sync is to make durable.
@@ -37,7 +38,8 @@ impl Log {
 
     /// The same, for a caller that holds `syncing`.
     pub(super) fn sync_locked(&self) -> Result<Option<LogIndex>, LogError> {
-        let capture = self.capture();
+        let capture = self.state().capture();
+        self.write_out()?;
         for segment in &capture.segments {
             segment.file().and_then(|file| sync(&*file)).map_err(self.poison("sync a segment"))?;
         }
@@ -50,16 +52,19 @@ impl Log {
         Ok(durable_end.prev())
     }
 
-    fn capture(&self) -> Capture {
-        let mut state = self.state();
-        let dirty = state.segments.iter().filter(|segment| segment.dirty.is_some());
-        Capture {
-            segments: dirty.map(|segment| Arc::clone(&segment.file)).collect(),
-            end: state.end,
-            appended_bytes: state.appended_bytes,
-            writes: state.writes,
-            sync_names: std::mem::take(&mut state.names_dirty),
+    /// Writes to the files what has been appended so far.
+    pub(crate) fn write_out(&self) -> Result<(), LogError> {
+        let mut pen = lock(&self.pen);
+        let (end, strokes) = {
+            let mut state = self.state();
+            (state.end.index, std::mem::take(&mut state.unwritten))
+        };
+        if strokes.is_empty() {
+            return Ok(());
         }
+        pen.write(&strokes).map_err(self.poison("write a segment"))?;
+        self.state().written(end, &strokes);
+        Ok(())
     }
 
     /// Nothing was truncated meanwhile, for that takes `syncing` too.
@@ -143,6 +148,7 @@ impl Log {
             let is_whole = state.damaged.is_empty() && state.end_lost.is_none();
             (state.generation, last.map(|last| last.summary.base.index), is_whole)
         };
+        self.write_out()?;
         // What is damaged stays as it is: behind the log's end may lie what nothing else tells of.
         if is_whole {
             writer.fit_active().map_err(self.poison("close the active segment"))?;
@@ -158,6 +164,31 @@ impl Log {
         writer.set_active(None);
         self.closed.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+impl State {
+    /// Notes that the frames below an index are in their files.
+    fn written(&mut self, end: LogIndex, strokes: &[Stroke]) {
+        let before = self.written_end;
+        self.written_end = before.max(end);
+        self.cache.evict(self.written_end);
+        let segments = self.segments.iter_mut().rev();
+        for segment in segments.take_while(|segment| segment.summary.end.index > before) {
+            let mut last = strokes.iter().rev().filter(|one| Arc::ptr_eq(&one.file, &segment.file));
+            segment.written_bytes = last.next().map_or(segment.written_bytes, Stroke::end);
+        }
+    }
+
+    fn capture(&mut self) -> Capture {
+        let dirty = self.segments.iter().filter(|segment| segment.dirty.is_some());
+        Capture {
+            segments: dirty.map(|segment| Arc::clone(&segment.file)).collect(),
+            end: self.end,
+            appended_bytes: self.appended_bytes,
+            writes: self.writes,
+            sync_names: std::mem::take(&mut self.names_dirty),
+        }
     }
 }
 

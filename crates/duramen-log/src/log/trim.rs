@@ -72,6 +72,8 @@ impl Log {
         if durable_end < index {
             self.sync_locked()?;
         }
+        // What is still to be done to a file must not meet one that is gone.
+        self.write_out()?;
         self.store_start(&start, false)?;
         let mut state = self.state();
         while let Some(first) = state.segments.front()
@@ -131,7 +133,10 @@ impl Log {
             ..*meta.record()
         };
         meta.store(record).map_err(self.poison("write the metadata"))?;
+        let mut pen = lock(&self.pen);
+        pen.shed();
         let doomed = self.replace(start.clone(), record.generation);
+        drop(pen);
         doomed
             .iter()
             .rev()
@@ -153,6 +158,8 @@ impl Log {
         state.end = start.boundary();
         state.durable_end = start.first_index;
         state.committed_end = start.first_index;
+        state.unwritten.clear();
+        state.written_end = start.first_index;
         state.generation = generation;
         state.synced_bytes = state.appended_bytes;
         state.names_dirty = false;

@@ -41,6 +41,8 @@ impl Log {
         let _one = lock(&self.syncing);
         let mut writer = lock(&self.writer);
         self.check_usable()?;
+        // Readers may be about to write, and the cut is found in the files.
+        self.write_out()?;
         let Some(cut) = self.prepare_cut(end)? else { return Ok(()) };
         let mut meta = lock(&self.meta);
         let record = {
@@ -56,6 +58,7 @@ impl Log {
         };
         meta.store(record).map_err(self.poison("write the metadata"))?;
         writer.set_active(None);
+        lock(&self.pen).shed();
         let doomed = self.state().cut(&cut, &record);
         let active = self.carry_out(&cut, &doomed).map_err(self.poison("truncate the log"))?;
         meta.store(MetaRecord { cut_end: None, ..record })
@@ -125,6 +128,7 @@ impl State {
         let doomed = self.segments.drain(cut.kept..).map(|segment| segment.file).collect();
         if let (Some(summary), Some(last)) = (&cut.last, self.segments.back_mut()) {
             last.summary = summary.clone();
+            last.written_bytes = summary.bytes;
             last.sealed = false;
             last.indexed = false;
             last.dirty = None;
@@ -133,6 +137,7 @@ impl State {
         self.end = cut.end;
         self.generation = record.generation;
         self.durable_end = record.durable_end;
+        self.written_end = end;
         self.cache.cut(end);
         self.damaged.retain(|range| range.first < end);
         for range in &mut self.damaged {

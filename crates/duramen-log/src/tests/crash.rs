@@ -275,11 +275,12 @@ fn a_log_is_created_or_not() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_appended() {
+fn a_killed_process_loses_nothing_that_was_written() {
     let (world, log, mut expected) = world_and_log(3);
     story(&log, &mut expected).unwrap();
     let (log, _) = world.open();
     append(&log, 23..30, 3).unwrap();
+    log.write_out().unwrap();
     let before = all(&log);
     world.sim.kill();
     let (log, recovery) = world.open();
@@ -338,6 +339,7 @@ fn a_torn_tail_is_cut_and_reported() {
     append(&log, 0..5, 1).unwrap();
     log.sync().unwrap();
     append(&log, 5..8, 1).unwrap();
+    log.write_out().unwrap();
     let path = world.path(&world.segment_names()[0]);
     world.sim.crash(CrashMode::KeepAll);
     world.sim.reopen();
