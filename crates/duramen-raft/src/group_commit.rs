@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use duramen_env::Tasks;
 use tokio::sync::Semaphore;
 
+use crate::limits;
+
 /// Called with the outcome of the sync that covered the request.
 pub(crate) type OnSynced = Box<dyn FnOnce(Result<(), Arc<io::Error>>) + Send>;
 
@@ -71,20 +73,30 @@ impl Shared {
     }
 
     async fn run(self: Arc<Self>) {
-        loop {
-            let waiting = {
-                let mut state = self.lock();
-                if state.waiting.is_empty() {
-                    state.running = false;
-                    return;
-                }
-                std::mem::take(&mut state.waiting)
-            };
+        while self.is_wanted() {
             let permit = self.permits.acquire().await;
             let shared = Arc::clone(&self);
-            let outcome = self.tasks.blocking(self.name, move || (shared.sync)()).await;
+            self.tasks.blocking(self.name, move || shared.sync_rounds()).await;
             drop(permit);
-            let outcome = outcome.map_err(Arc::new);
+        }
+    }
+
+    /// Whether somebody waits; if not, the next request starts anew.
+    fn is_wanted(&self) -> bool {
+        let mut state = self.lock();
+        state.running = !state.waiting.is_empty();
+        state.running
+    }
+
+    /// Syncs as long as somebody waits, but lets others have their turn after a while. Who waited is
+    /// told from this thread: one change of threads less in the latency of an acknowledgement.
+    fn sync_rounds(&self) {
+        for _ in 0..limits::SYNC_ROUNDS {
+            let waiting = std::mem::take(&mut self.lock().waiting);
+            if waiting.is_empty() {
+                return;
+            }
+            let outcome = (self.sync)().map_err(Arc::new);
             for done in waiting {
                 done(outcome.clone());
             }

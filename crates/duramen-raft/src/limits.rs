@@ -25,6 +25,17 @@ pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 /// Bytes in flight in one stream.
 pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
 
+/// A follower that is so many bytes behind may soon have to be served from the disk, which costs
+/// its leader several times as much and leaves it behind for good: see [`PACE_WAIT_MAX`].
+pub const PACE_BYTES: u64 = 8 << 20;
+
+/// How long each new entry may wait for such a follower: at most this, so that a slow disk slows
+/// nobody down to its own speed.
+pub const PACE_WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// A follower that acknowledged nothing for this long is not waited for.
+pub const PACE_SILENCE: Duration = Duration::from_millis(50);
+
 /// Bytes of entries in one append; a single larger entry goes alone.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 
@@ -51,6 +62,9 @@ pub const TRANSFER_LAG_ENTRIES_MAX: u64 = 256;
 
 /// Files synced at the same time.
 pub const SYNCS_IN_PARALLEL: usize = 16;
+
+/// Syncs of one log in a row before others that wait have their turn.
+pub const SYNC_ROUNDS: usize = 8;
 
 /// Proposals that wait in openraft's own channel for one group.
 pub const API_CHANNEL: u64 = 1_024;

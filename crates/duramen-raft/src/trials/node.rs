@@ -13,7 +13,6 @@ use duramen_proto::internal as pb;
 use duramen_types::{ClusterId, MetadataIndex, NodeId, ReplicaId, Timestamp};
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
-use tonic::service::Routes;
 
 use super::gate::{Gate, GateNet};
 use crate::replica::lock;
@@ -170,7 +169,7 @@ impl Node {
             host.set_node_address(NodeId::new(node), &address(node));
         }
         let listener = env.net.listen(&format!("0.0.0.0:{PORT}")).await?;
-        let routes = Routes::new(host.peer_service(Arc::new(NoCalls)));
+        let routes = host.peer_routes(Arc::new(NoCalls));
         let options = duramen_net::ServerOptions::default();
         let served = duramen_net::serve(listener.into(), routes, options, std::future::pending());
         let _server = env.tasks.critical("peer-server", served);
