@@ -60,6 +60,9 @@ pub const FORM_WAIT: Duration = Duration::from_secs(5);
 /// Replicas opened at the same time.
 pub const OPENED_IN_PARALLEL: usize = 16;
 
+/// How often the gauges of replicas are set.
+pub const GAUGES_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How often retention looks at the partitions that this node leads.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
 

@@ -1,6 +1,7 @@
 //! A node that belongs to a running cluster: its replicas and what keeps them.
 
 mod disk;
+mod gauges;
 mod join;
 mod peers;
 mod reconcile;
@@ -144,6 +145,7 @@ impl Member {
             () = retention::run(self) => Ok(()),
             () = scrub::run(self) => Ok(()),
             () = disk::run(self) => Ok(()),
+            () = gauges::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
             () = groups::keep_metrics(self) => Ok(()),
         }
