@@ -25,10 +25,11 @@ use duramen_metadata::{
 use duramen_types::{PartitionId, Term, TopicId, TopicPartition};
 
 pub(crate) use self::bounds::answer as answer_bounds;
+pub(crate) use self::coordinator::ShardHandle;
 pub use self::describe::{GroupDescription, GroupPartition, Lag, MemberDescription};
 pub(crate) use self::metrics::run as keep_metrics;
 pub use self::session::{Assignment, Beat, Done, Granted, GroupSession, JoinRequest, MemberAction};
-pub(crate) use self::shard::{Shard, ShardCopy, ShardHandle};
+pub(crate) use self::shard::{Shard, ShardCopy};
 
 use crate::authorize::{Caller, Operation, Resource};
 use crate::broker::Broker;

@@ -8,20 +8,44 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use duramen_env::{Env, TaskHandle};
 use duramen_group::{Action, Change, Effect, GroupName, Phase, UniformSticky};
-use duramen_types::{Term, TopicId};
+use duramen_raft::Group;
+use duramen_types::{PartitionId, Term, TopicId};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::resolve::{Patterns, Topics, is_known, racks};
-use super::shard::{Effects, Shard, is_stale};
+use super::shard::{Effects, Shard, ShardCopy, is_stale};
 use crate::error::BrokerError;
 use crate::limits;
 use crate::metadata::MetadataCopy;
 
+/// A shard and the task that coordinates it while this node leads it.
+#[derive(Debug)]
+pub(crate) struct ShardHandle {
+    pub(crate) shard: Arc<Shard>,
+    _coordinator: TaskHandle<()>,
+}
+
+impl ShardHandle {
+    pub(crate) fn start(
+        env: &Env,
+        id: PartitionId,
+        group: Arc<Group>,
+        copy: Arc<ShardCopy>,
+        metadata: Arc<MetadataCopy>,
+    ) -> Self {
+        let shard = Arc::new(Shard::new(env.clone(), id, group, copy));
+        let run = run(Arc::clone(&shard), metadata);
+        let coordinator = env.tasks.critical("group-coordinator", run);
+        Self { shard, _coordinator: coordinator }
+    }
+}
+
 /// Runs until the replica stops: whoever opens it again starts another one.
-pub(super) async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
+async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
     let mut progress = shard.group.progress();
     loop {
         let status = shard.group.status();
