@@ -133,7 +133,11 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 pub const GROUP_EFFECTS_MAX: usize = 100_000;
 
 /// Proposals of one shard's coordinator that are under way at a time.
-pub const GROUP_PROPOSALS_MAX: usize = 64;
+pub const GROUP_PROPOSALS_MAX: usize = 128;
+
+/// As many of them may be about who reads what: the others are left for members and groups whose
+/// time has run out.
+pub const GROUP_PLANS_MAX: usize = 64;
 
 /// How often a coordinator looks for groups that nobody uses.
 pub const GROUP_RETIRE_INTERVAL: Duration = Duration::from_secs(60);

@@ -132,6 +132,7 @@ impl<'a> Coordinator<'a> {
     async fn run(mut self) {
         let mut changes = self.metadata.changes();
         let mut retire = tokio::time::interval(limits::GROUP_RETIRE_INTERVAL);
+        retire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         if self.forget_deleted().await.is_err() {
             return;
         }
@@ -141,6 +142,8 @@ impl<'a> Coordinator<'a> {
                 return;
             }
             let wait = self.next_session().saturating_sub(self.shard.now());
+            // What is due waits where there is none: an answer makes room, and ends the waiting.
+            let has_room = self.room() > 0;
             tokio::select! {
                 biased;
                 _ = self.shard.group.status_changed(status) => {}
@@ -151,10 +154,19 @@ impl<'a> Coordinator<'a> {
                         return;
                     }
                 }
-                _ = retire.tick() => if self.retire().await.is_err() { return },
-                () = tokio::time::sleep(wait) => if self.expire().await.is_err() { return },
+                _ = retire.tick(), if has_room => if self.retire().await.is_err() { return },
+                () = tokio::time::sleep(wait), if has_room => {
+                    if self.expire().await.is_err() {
+                        return;
+                    }
+                }
             }
         }
+    }
+
+    /// How many more proposals may be under way.
+    fn room(&self) -> usize {
+        limits::GROUP_PROPOSALS_MAX.saturating_sub(self.pending.len())
     }
 
     fn next_session(&self) -> Duration {
@@ -196,7 +208,7 @@ impl<'a> Coordinator<'a> {
 
     /// Proposes what is due, as far as there is room.
     async fn work(&mut self) -> Result<(), BrokerError> {
-        while self.pending.len() < limits::GROUP_PROPOSALS_MAX {
+        while self.pending.len() < limits::GROUP_PLANS_MAX {
             if let Some(name) = self.resolve.pop_first() {
                 if let Some(action) = self.plan_resolve(&name) {
                     self.propose(name, action).await?;
@@ -280,10 +292,9 @@ impl<'a> Coordinator<'a> {
 
     /// Removes members whose time has run out.
     async fn expire(&mut self) -> Result<(), BrokerError> {
-        let now = self.shard.now();
-        let due = self.shard.with_lead(self.term, |state, lead| {
-            lead.sessions.due(state, now, limits::GROUP_PROPOSALS_MAX)
-        });
+        let (now, room) = (self.shard.now(), self.room());
+        let due =
+            self.shard.with_lead(self.term, |state, lead| lead.sessions.due(state, now, room));
         for proposal in due.unwrap_or_default() {
             if let Action::Expire { member, cause, .. } = &proposal.action {
                 tracing::info!(group = %proposal.group, %member, ?cause, "a member is removed");
@@ -299,7 +310,7 @@ impl<'a> Coordinator<'a> {
         let idle: Vec<GroupName> = {
             let state = self.shard.state();
             let idle = state.idle_groups(self.shard.wall(), idle_ms);
-            idle.take(limits::GROUP_PROPOSALS_MAX).cloned().collect()
+            idle.take(self.room()).cloned().collect()
         };
         for group in idle {
             tracing::info!(%group, "a group that nobody used is deleted");
