@@ -48,6 +48,10 @@ pub const OVERLOADED_RETRY: Duration = Duration::from_millis(50);
 /// What a client is told to wait when a leader is being elected.
 pub const NO_LEADER_RETRY: Duration = Duration::from_millis(100);
 
+/// A leader that a replica has not heard of for so long, a few elections, is not named to clients
+/// any more: the replica would send them to it for ever if no other one can be elected.
+pub const LEADER_SILENCE: Duration = Duration::from_secs(3);
+
 /// How long a call waits for metadata that it names.
 pub const METADATA_WAIT: Duration = Duration::from_secs(10);
 

@@ -289,7 +289,8 @@ impl Member {
             return Ok(handle);
         }
         let status = handle.group.status();
-        let leader = status.leader.filter(|_| !status.is_leader);
+        let is_heard = handle.group.leader_silent_for() < limits::LEADER_SILENCE;
+        let leader = status.leader.filter(|_| !status.is_leader && is_heard);
         let Some(leader) = leader else {
             // The one that is to take a damaged one's place waits for a majority in vain.
             return Err(match self.problem(found.id) {
