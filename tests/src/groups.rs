@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use duramen_client::{Client, GroupDescription, GroupPhase, GroupSubscription};
 
-use crate::processes::{Cluster, Outcome, eventually};
+use crate::processes::{Outcome, eventually};
 
 /// What all groups here read.
 const TOPIC: &str = "rings";
@@ -43,8 +43,4 @@ async fn stable(client: &Client, group: &str, members: usize) -> Outcome<GroupDe
 /// A client of its own, as a process of its own would have.
 async fn client_of(cluster: &[String]) -> Outcome<Client> {
     Ok(Client::connect(duramen_client::ClientOptions::new(cluster.iter().cloned())).await?)
-}
-
-fn program_of(cluster: &Cluster) -> Vec<String> {
-    cluster.addresses()
 }

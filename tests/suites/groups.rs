@@ -9,6 +9,8 @@ mod command_line;
 mod explain;
 #[path = "groups/load.rs"]
 mod load;
+#[path = "groups/metrics.rs"]
+mod metrics;
 #[path = "groups/protocol.rs"]
 mod protocol;
 
@@ -66,6 +68,16 @@ async fn produce_values(
         wire.produce(topic, partition, value).await?.map_err(|error| error.message)?;
     }
     Ok(())
+}
+
+/// Commits an offset of partition 0 for a group without members.
+async fn commit(cluster: &Cluster, group: &str, topic: &str, offset: u64) -> Outcome {
+    let (_, mut wire) = coordinator(cluster, group).await?;
+    let offsets = vec![offset_of(topic, 0, offset)];
+    let group = group.to_owned();
+    let request = v1::CommitOffsetsRequest { group, offsets, fence: None };
+    let answer = wire.groups.commit_offsets(request).await?.into_inner();
+    if answer.refused.is_empty() { Ok(()) } else { Err(format!("{answer:?}").into()) }
 }
 
 /// A commit or reset of one offset.

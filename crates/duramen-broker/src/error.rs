@@ -80,6 +80,9 @@ pub enum BrokerError {
     /// Nobody leads at the moment.
     #[error("the partition has no leader at the moment")]
     NoLeader,
+    /// The member opened another stream, which is the one that counts.
+    #[error("the member has another stream: one that was opened after this one")]
+    StreamReplaced,
     /// Not enough of the cluster can be reached.
     #[error("could not change the metadata: {reason}")]
     MetadataUnavailable {
@@ -208,6 +211,7 @@ impl BrokerError {
             | Self::ShuttingDown
             | Self::NotLeader { .. }
             | Self::NoLeader
+            | Self::StreamReplaced
             | Self::MetadataUnavailable { .. }
             | Self::UnknownOutcome
             | Self::Deadline(_)
@@ -245,9 +249,10 @@ impl BrokerError {
     pub const fn retry_after(&self) -> Duration {
         match self {
             Self::Overloaded => limits::OVERLOADED_RETRY,
-            Self::Starting { .. } | Self::NoLeader | Self::MetadataUnavailable { .. } => {
-                limits::NO_LEADER_RETRY
-            }
+            Self::Starting { .. }
+            | Self::NoLeader
+            | Self::StreamReplaced
+            | Self::MetadataUnavailable { .. } => limits::NO_LEADER_RETRY,
             Self::DiskFull => Duration::from_secs(1),
             _ => Duration::ZERO,
         }

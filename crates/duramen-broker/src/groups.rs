@@ -19,25 +19,23 @@ use duramen_group::{
     Refusal,
 };
 use duramen_metadata::{
-    GROUPS_TOPIC, Node, Outcome as Made, PlanError, Refusal as MetadataRefusal,
-    plan_create_groups_topic,
+    GROUPS_TOPIC, Node, Outcome as Made, PlanError, REPLICATION_FACTOR_DEFAULT,
+    Refusal as MetadataRefusal, plan_create_groups_topic,
 };
 use duramen_types::{PartitionId, Term, TopicId, TopicPartition};
 
 pub(crate) use self::bounds::answer as answer_bounds;
+pub(crate) use self::coordinator::ShardHandle;
 pub use self::describe::{GroupDescription, GroupPartition, Lag, MemberDescription};
 pub(crate) use self::metrics::run as keep_metrics;
 pub use self::session::{Assignment, Beat, Done, Granted, GroupSession, JoinRequest, MemberAction};
-pub(crate) use self::shard::{Shard, ShardCopy, ShardHandle};
+pub(crate) use self::shard::{Shard, ShardCopy};
 
 use crate::authorize::{Caller, Operation, Resource};
 use crate::broker::Broker;
 use crate::error::BrokerError;
 use crate::member::Member;
 use crate::topics::{refused, wait_formed};
-
-/// Replicas of the shards if there are as many founders.
-const REPLICAS: usize = 3;
 
 /// A group in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,7 +334,8 @@ async fn make_topic(member: &Member) -> Result<(), BrokerError> {
     }
     let command = {
         let state = member.metadata().state();
-        let wanted = member.writer.founders.len().min(REPLICAS);
+        let replicas = usize::try_from(REPLICATION_FACTOR_DEFAULT).unwrap_or(usize::MAX);
+        let wanted = member.writer.founders.len().min(replicas);
         if state.nodes().count() < wanted {
             let reason = format!("groups wait until {wanted} nodes are there");
             return Err(BrokerError::MetadataUnavailable { reason });

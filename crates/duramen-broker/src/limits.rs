@@ -48,6 +48,10 @@ pub const OVERLOADED_RETRY: Duration = Duration::from_millis(50);
 /// What a client is told to wait when a leader is being elected.
 pub const NO_LEADER_RETRY: Duration = Duration::from_millis(100);
 
+/// A leader that a replica has not heard of for so long, a few elections, is not named to clients
+/// any more: the replica would send them to it for ever if no other one can be elected.
+pub const LEADER_SILENCE: Duration = Duration::from_secs(3);
+
 /// How long a call waits for metadata that it names.
 pub const METADATA_WAIT: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,9 @@ pub const FORM_WAIT: Duration = Duration::from_secs(5);
 
 /// Replicas opened at the same time.
 pub const OPENED_IN_PARALLEL: usize = 16;
+
+/// How often the gauges of replicas are set.
+pub const GAUGES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often retention looks at the partitions that this node leads.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(2);
@@ -130,7 +137,11 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 pub const GROUP_EFFECTS_MAX: usize = 100_000;
 
 /// Proposals of one shard's coordinator that are under way at a time.
-pub const GROUP_PROPOSALS_MAX: usize = 64;
+pub const GROUP_PROPOSALS_MAX: usize = 128;
+
+/// As many of them may be about who reads what: the others are left for members and groups whose
+/// time has run out.
+pub const GROUP_PLANS_MAX: usize = 64;
 
 /// How often a coordinator looks for groups that nobody uses.
 pub const GROUP_RETIRE_INTERVAL: Duration = Duration::from_secs(60);

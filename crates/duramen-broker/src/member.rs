@@ -1,6 +1,7 @@
 //! A node that belongs to a running cluster: its replicas and what keeps them.
 
 mod disk;
+mod gauges;
 mod join;
 mod peers;
 mod reconcile;
@@ -144,6 +145,7 @@ impl Member {
             () = retention::run(self) => Ok(()),
             () = scrub::run(self) => Ok(()),
             () = disk::run(self) => Ok(()),
+            () = gauges::run(self) => Ok(()),
             () = voters::run(self) => Ok(()),
             () = groups::keep_metrics(self) => Ok(()),
         }
@@ -287,7 +289,8 @@ impl Member {
             return Ok(handle);
         }
         let status = handle.group.status();
-        let leader = status.leader.filter(|_| !status.is_leader);
+        let is_heard = handle.group.leader_silent_for() < limits::LEADER_SILENCE;
+        let leader = status.leader.filter(|_| !status.is_leader && is_heard);
         let Some(leader) = leader else {
             // The one that is to take a damaged one's place waits for a majority in vain.
             return Err(match self.problem(found.id) {

@@ -77,33 +77,30 @@ pub(crate) fn partition(member: &Member, id: TopicPartition, handle: &PartitionH
     metrics::gauge!(QUEUE_BYTES, &labels).set(handle.queued_bytes() as f64);
 }
 
-/// Records that a group has not committed, by group, topic and partition. `NaN` where another node
-/// tells.
+/// Records that a group has not committed, by group, topic and partition.
 pub const GROUP_LAG_RECORDS: &str = "duramen_group_lag_records";
 /// How long ago the first of them was appended, in seconds.
 pub const GROUP_LAG_SECONDS: &str = "duramen_group_lag_seconds";
 /// Consumer groups, by shard that this node coordinates.
-pub const GROUPS: &str = "duramen_groups";
+pub const CONSUMER_GROUPS: &str = "duramen_consumer_groups";
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is far away")]
 pub(crate) fn group_lag(
     group: &GroupName,
     topic: &str,
     partition: PartitionId,
-    lag: Option<crate::groups::Lag>,
+    lag: crate::groups::Lag,
 ) {
     let labels = [
         ("group", group.to_string()),
         ("topic", topic.to_owned()),
         ("partition", partition.to_string()),
     ];
-    let (records, seconds) =
-        lag.map_or((f64::NAN, f64::NAN), |lag| (lag.records as f64, lag.millis as f64 / 1_000.0));
-    metrics::gauge!(GROUP_LAG_RECORDS, &labels).set(records);
-    metrics::gauge!(GROUP_LAG_SECONDS, &labels).set(seconds);
+    metrics::gauge!(GROUP_LAG_RECORDS, &labels).set(lag.records as f64);
+    metrics::gauge!(GROUP_LAG_SECONDS, &labels).set(lag.millis as f64 / 1_000.0);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is far away")]
 pub(crate) fn groups(shard: PartitionId, count: usize) {
-    metrics::gauge!(GROUPS, "shard" => shard.to_string()).set(count as f64);
+    metrics::gauge!(CONSUMER_GROUPS, "shard" => shard.to_string()).set(count as f64);
 }

@@ -199,7 +199,7 @@ impl GroupConsumer {
         }
         loop {
             let candidates = match self.hand_out() {
-                HandOut::Record(record) => return Poll::Ready(Some(Ok(*record))),
+                HandOut::Record(record) => return Poll::Ready(Some(Ok(record))),
                 HandOut::Failed(error) => {
                     self.shared.changed.notify_one();
                     return Poll::Ready(Some(Err(error)));
@@ -259,7 +259,7 @@ impl GroupConsumer {
             self.last = Some(place);
         }
         let ticket = Ticket::new(&self.shared, place, self.explicit);
-        HandOut::Record(Box::new(GroupRecord::new(record, leader_epoch, ticket)))
+        HandOut::Record(GroupRecord::new(record, leader_epoch, ticket))
     }
 
     /// Opens the next batch, whosever turn it is; `None` if there is none.
@@ -423,7 +423,7 @@ impl Drop for GroupConsumer {
 
 /// What asking for a record comes to.
 enum HandOut {
-    Record(Box<GroupRecord>),
+    Record(GroupRecord),
     Failed(ClientError),
     /// Nothing may be given now.
     NotYet,

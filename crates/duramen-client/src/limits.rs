@@ -37,6 +37,10 @@ pub(crate) const UNKNOWN_TOPIC_RETRIES: u32 = 3;
 /// Redirects to another leader that are followed at once; further ones wait.
 pub(crate) const REDIRECTS_AT_ONCE: u32 = 3;
 
+/// Refused joins that are not told: for about as long as an election takes, a coordinator that is
+/// not elected yet is nothing to know of.
+pub(crate) const JOINS_NOT_TOLD: u32 = 10;
+
 /// Default for how long a batch waits for more records.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
 

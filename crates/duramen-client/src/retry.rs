@@ -27,6 +27,11 @@ impl Backoff {
         half + Duration::from_micros(random.below(span.saturating_add(1)))
     }
 
+    /// Attempts that failed since the last success.
+    pub(crate) const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     /// Back to the shortest wait, after a success.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;

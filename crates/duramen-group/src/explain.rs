@@ -134,17 +134,51 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// The reason in words, with topics by their names where those are known.
+    pub fn named<'a>(&'a self, names: &'a BTreeMap<TopicId, String>) -> impl fmt::Display + 'a {
+        Named { reason: self, names }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownGroup => write!(f, "there is no group of this name"),
-            Self::NoMembers { for_ms } => write!(f, "no member for {}", Span(*for_ms)),
-            Self::NotResolved => write!(f, "a subscription is not looked up yet"),
-            Self::NothingMatches => write!(f, "no subscription matches a topic that exists"),
-            Self::NotSubscribed { topic } => write!(f, "no member subscribes to topic {topic}"),
-            Self::UnknownPartition { count } => write!(f, "the topic has {count} partitions"),
-            Self::TargetDue => write!(f, "the coordinator has not said yet who reads what"),
-            Self::WaitsForRevocation { partition, holder, next, waiting_ms, removed_in_ms } => {
+        static NONE: BTreeMap<TopicId, String> = BTreeMap::new();
+        self.named(&NONE).fmt(f)
+    }
+}
+
+struct Named<'a> {
+    reason: &'a Reason,
+    names: &'a BTreeMap<TopicId, String>,
+}
+
+impl Named<'_> {
+    fn topic(&self, topic: TopicId) -> String {
+        self.names.get(&topic).cloned().unwrap_or_else(|| topic.to_string())
+    }
+
+    fn partition(&self, of: TopicPartition) -> String {
+        format!("{}-{}", self.topic(of.topic), of.partition)
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use Reason as R;
+        match self.reason {
+            R::UnknownGroup => write!(f, "there is no group of this name"),
+            R::NoMembers { for_ms } => write!(f, "no member for {}", Span(*for_ms)),
+            R::NotResolved => write!(f, "a subscription is not looked up yet"),
+            R::NothingMatches => write!(f, "no subscription matches a topic that exists"),
+            R::NotSubscribed { topic } => {
+                let topic = self.topic(*topic);
+                write!(f, "no member subscribes to topic {topic}")
+            }
+            R::UnknownPartition { count } => write!(f, "the topic has {count} partitions"),
+            R::TargetDue => write!(f, "the coordinator has not said yet who reads what"),
+            R::WaitsForRevocation { partition, holder, next, waiting_ms, removed_in_ms } => {
+                let partition = self.partition(*partition);
                 write!(f, "{partition} waits for {holder} to give it back")?;
                 waiting_ms.iter().try_for_each(|ms| write!(f, ", for {} now", Span(*ms)))?;
                 next.iter().try_for_each(|next| write!(f, ", then {next} gets it"))?;
@@ -152,40 +186,44 @@ impl fmt::Display for Reason {
                     write!(f, "; {holder} is removed in {} otherwise", Span(*ms))
                 })
             }
-            Self::Silent { member, silent_ms, expires_in_ms } => write!(
+            R::Silent { member, silent_ms, expires_in_ms } => write!(
                 f,
                 "{member} was not heard of for {}, and is removed in {}",
                 Span(*silent_ms),
                 Span(*expires_in_ms)
             ),
-            Self::Away { member, expires_in_ms } => {
+            R::Away { member, expires_in_ms } => {
                 write!(f, "{member} is away and said that it will be back")?;
                 expires_in_ms
                     .iter()
                     .try_for_each(|ms| write!(f, "; its partitions go to others in {}", Span(*ms)))
             }
-            Self::Fenced { member, ago_ms } => {
+            R::Fenced { member, ago_ms } => {
                 let ago = Span(*ago_ms);
                 write!(f, "{member} is no member any more and still called {ago} ago")
             }
-            Self::Idle { members } => {
+            R::Idle { members } => {
                 write!(f, "{members} members have no partition: there are more than partitions")
             }
-            Self::NeverCommitted { partition, holder } => {
+            R::NeverCommitted { partition, holder } => {
+                let partition = self.partition(*partition);
                 write!(f, "{holder} reads {partition} and has never committed")
             }
-            Self::BelowLogStart { partition, committed, log_start } => write!(
+            R::BelowLogStart { partition, committed, log_start } => write!(
                 f,
-                "{partition} is committed up to {committed} and begins at {log_start} now"
+                "{} is committed up to {committed} and begins at {log_start} now",
+                self.partition(*partition)
             ),
-            Self::PastEnd { partition, committed, high_watermark } => {
+            R::PastEnd { partition, committed, high_watermark } => {
+                let partition = self.partition(*partition);
                 write!(f, "{partition} is committed up to {committed} and ends at {high_watermark}")
             }
-            Self::AtEnd { partition, committed } => {
+            R::AtEnd { partition, committed } => {
+                let partition = self.partition(*partition);
                 write!(f, "{partition} is read to its end at {committed}")
             }
-            Self::Reading { partition, holder, lag, committed_ago_ms } => {
-                let ago = Span(*committed_ago_ms);
+            R::Reading { partition, holder, lag, committed_ago_ms } => {
+                let (partition, ago) = (self.partition(*partition), Span(*committed_ago_ms));
                 write!(f, "{holder} reads {partition}, committed {ago} ago")?;
                 lag.iter().try_for_each(|lag| write!(f, ", {lag} records behind"))
             }

@@ -66,6 +66,7 @@ fn code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::Starting { .. }
         | BrokerError::NoLeader
+        | BrokerError::StreamReplaced
         | BrokerError::MetadataUnavailable { .. } => ErrorCode::Unavailable,
         BrokerError::ShuttingDown => ErrorCode::ShuttingDown,
         BrokerError::InvalidRequest { .. } => ErrorCode::InvalidRequest,

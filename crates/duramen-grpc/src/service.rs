@@ -47,8 +47,12 @@ impl LogApi {
         match request.uri().path() {
             "/duramen.v1.LogService/ProduceStream" => Ok(Box::pin(async move {
                 let requests = Messages::of_request(request.into_body(), max);
-                let answers =
-                    produce::stream(&api.env, Arc::clone(&api.broker), api.faults.clone(), requests);
+                let answers = produce::stream(
+                    &api.env,
+                    Arc::clone(&api.broker),
+                    api.faults.clone(),
+                    requests,
+                );
                 respond(Ok(Box::pin(answers)))
             })),
             "/duramen.v1.LogService/FetchStream" => Ok(Box::pin(async move {

@@ -4,6 +4,7 @@ mod behavior;
 mod concurrency;
 mod crash;
 mod damage;
+mod faults;
 mod golden;
 mod model;
 

@@ -32,7 +32,7 @@ pub use config::{ConfigKey, Settings, TopicConfig};
 pub use error::{ConfigError, DecodeError, ErrorKind, PlanError};
 pub use limits::{
     DELETED_TOPICS_MAX, GROUP_SHARDS, GROUPS_TOPIC, NAME_BYTES_MAX, PARTITIONS_MAX,
-    REMOVED_REPLICAS_MAX, RESERVED_PREFIX, RETIRED_INCARNATIONS_MAX,
+    REMOVED_REPLICAS_MAX, REPLICATION_FACTOR_DEFAULT, RESERVED_PREFIX, RETIRED_INCARNATIONS_MAX,
 };
 pub use outcome::{Outcome, Refusal};
 pub use placement::{Candidate, place};

@@ -26,7 +26,7 @@ pub const REMOVED_REPLICAS_MAX: usize = 10_000;
 pub const RETIRED_INCARNATIONS_MAX: usize = 10_000;
 
 /// Replicas of a partition when the request does not say, if there are as many nodes.
-pub(crate) const REPLICATION_FACTOR_DEFAULT: u32 = 3;
+pub const REPLICATION_FACTOR_DEFAULT: u32 = 3;
 
 /// Producer ids end here: Kafka's clients read them as signed.
 pub(crate) const PRODUCER_ID_END: u64 = i64::MAX as u64;

@@ -108,6 +108,8 @@ impl std::fmt::Debug for Group {
 struct GroupClock {
     base: Instant,
     heard_ms: AtomicU64,
+    /// As `heard_ms`, but a campaign or a vote of its own does not count.
+    led_ms: AtomicU64,
     patience_ms: AtomicU64,
     beat_ms: AtomicU64,
 }
@@ -129,6 +131,7 @@ impl Group {
         let clock = GroupClock {
             base: Instant::now(),
             heard_ms: AtomicU64::new(0),
+            led_ms: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
             beat_ms: AtomicU64::new(0),
         };
@@ -331,6 +334,21 @@ impl Group {
     /// Notes that a leader was heard of: the group stays patient.
     pub(crate) fn heard_from_leader(&self) {
         self.clock.heard_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Notes that a leader has spoken.
+    pub(crate) fn led(&self) {
+        self.clock.led_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        self.heard_from_leader();
+    }
+
+    /// For how long no leader has spoken to this replica, if another one leads: since it was opened
+    /// if none ever has. Until another one does, the last one is named in [`Self::status`]: for
+    /// ever, if this replica does not vote or finds no majority that does.
+    #[must_use]
+    pub fn leader_silent_for(&self) -> std::time::Duration {
+        let led = self.clock.led_ms.load(Ordering::Relaxed);
+        std::time::Duration::from_millis(self.clock.now_ms().saturating_sub(led))
     }
 
     fn draw_patience(&self) {

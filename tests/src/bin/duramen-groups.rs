@@ -54,6 +54,9 @@ enum What {
         seconds: u64,
         #[arg(long, default_value_t = 3)]
         session_seconds: u64,
+        /// A partition may stand still for so long, beside the session of a killed member
+        #[arg(long, default_value_t = 1_000)]
+        gap_max_ms: u64,
     },
     /// Very many groups: memory, commits, restart
     Many {
@@ -86,9 +89,10 @@ async fn main() -> ExitCode {
                 ChurnOptions { records, partitions, consumers, seconds, coordinator_kills, seed };
             churn(&program, options).await
         }
-        What::Moves { partitions, members, seconds, session_seconds } => {
+        What::Moves { partitions, members, seconds, session_seconds, gap_max_ms } => {
             let session = Duration::from_secs(session_seconds);
-            moves(&program, MoveOptions { partitions, members, seconds, session }).await
+            let gap_max = Some(Duration::from_millis(gap_max_ms));
+            moves(&program, MoveOptions { partitions, members, seconds, session, gap_max }).await
         }
         What::Many { groups, offsets, under_way, times } => {
             many(&program, ManyOptions { groups, offsets, under_way, times }).await

@@ -54,26 +54,36 @@ impl Book {
     }
 }
 
-/// What one consumer has read of its partitions since it got them: order, and how far.
+/// What one consumer has read of its partitions since it got them: order, from where, and how far.
 #[derive(Debug, Default)]
 pub(super) struct Tenure {
-    last: BTreeMap<u32, u64>,
+    /// The first and the last record.
+    read: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Tenure {
     /// Notes a record; false if it is not after the one before.
     pub(super) fn note(&mut self, partition: u32, offset: u64) -> bool {
-        self.last.insert(partition, offset).is_none_or(|before| before < offset)
+        let Some((_, last)) = self.read.get_mut(&partition) else {
+            self.read.insert(partition, (offset, offset));
+            return true;
+        };
+        let is_later = *last < offset;
+        *last = offset;
+        is_later
     }
 
-    /// The partition came anew, or is gone.
-    pub(super) fn forget(&mut self, partition: u32) {
-        self.last.remove(&partition);
+    /// The partition came anew, or is gone. Gives how many records of it were read.
+    pub(super) fn forget(&mut self, partition: u32) -> u64 {
+        self.read.remove(&partition).map_or(0, |(first, last)| last.saturating_sub(first) + 1)
     }
 
-    /// One past the last record of each partition.
-    pub(super) fn ends(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.last.iter().map(|(partition, last)| (*partition, last + 1))
+    /// How many records were read of all partitions that lie behind what is committed.
+    pub(super) fn beyond(&self, committed: impl Fn(u32) -> u64) -> u64 {
+        let beyond = |(partition, (first, last)): (&u32, &(u64, u64))| {
+            (last + 1).saturating_sub(committed(*partition).max(*first))
+        };
+        self.read.iter().map(beyond).sum()
     }
 }
 
@@ -95,8 +105,9 @@ mod tests {
     fn records_of_one_tenure_come_in_order() {
         let mut tenure = Tenure::default();
         assert!(tenure.note(0, 5) && tenure.note(0, 6) && !tenure.note(0, 6));
-        tenure.forget(0);
-        assert!(tenure.note(0, 2));
-        assert_eq!(tenure.ends().collect::<Vec<_>>(), [(0, 3)]);
+        assert_eq!((tenure.forget(0), tenure.forget(0)), (2, 0));
+        assert!(tenure.note(0, 2) && tenure.note(0, 3) && tenure.note(1, 7));
+        assert_eq!(tenure.beyond(|_| 0), 3, "what lies before was read by others");
+        assert_eq!(tenure.beyond(|_| 3), 2);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use duramen_client::{
-    Client, GroupConsumer, GroupEvent, GroupOptions, GroupPhase, NewTopic, PartitionId,
+    Client, GroupConsumer, GroupEvent, GroupEvents, GroupOptions, GroupPhase, NewTopic, PartitionId,
 };
 use duramen_env::{Random, SeededRandom};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::book::{Book, Tenure};
 use super::feed::Feed;
-use super::{TOPIC, client_of, program_of, subscription};
+use super::{TOPIC, client_of, subscription};
 use crate::campaign::{Figures, Finding, progress};
 use crate::processes::{Cluster, Outcome, eventually};
 
@@ -54,7 +54,8 @@ struct Shared {
     crashes: AtomicU64,
     lost: AtomicU64,
     disorder: AtomicU64,
-    /// What crashed consumers had processed and not committed, as an upper bound.
+    /// What was processed and not committed before a crash or the end of a membership, as an upper
+    /// bound.
     uncommitted: AtomicU64,
     problems: Mutex<Vec<String>>,
 }
@@ -87,7 +88,7 @@ pub async fn churn(program: &Path, options: ChurnOptions) -> Outcome<(Figures, V
     let mut consumers = JoinSet::new();
     for slot in 0..options.consumers {
         let random = SeededRandom::new(options.seed * 1_000 + slot);
-        consumers.spawn(consume(Arc::clone(&shared), program_of(&cluster), random));
+        consumers.spawn(consume(Arc::clone(&shared), cluster.addresses(), random));
     }
     let mut watching = JoinSet::new();
     watching.spawn(watch(Arc::clone(&shared), client.clone()));
@@ -186,7 +187,7 @@ fn report(
     if of(&shared.disorder) > 0 {
         problems.push("records of one partition came out of order".to_owned());
     }
-    if of(&shared.lost) == 0 && duplicates > of(&shared.uncommitted) {
+    if duplicates > of(&shared.uncommitted) {
         let most = of(&shared.uncommitted);
         problems.push(format!("{duplicates} duplicates, and only {most} were not committed"));
     }
@@ -239,13 +240,42 @@ async fn live(shared: &Shared, nodes: &[String], life: Duration, crashes: bool) 
     let options = GroupOptions { session: SESSION, ..GroupOptions::default() };
     let mut consumer = client.group_consumer(GROUP, subscription(), options).await?;
     Shared::add(&shared.joins, 1);
-    let end = Instant::now() + life;
+    let events = consumer.events();
     let mut tenure = Tenure::default();
+    let read = read(shared, &mut consumer, &mut tenure, Instant::now() + life).await;
+    if read.is_ok() && crashes && !shared.over.load(Ordering::Relaxed) {
+        Shared::add(&shared.crashes, 1);
+        let id = consumer.member_id();
+        drop(consumer);
+        follow(shared, &events, &mut tenure);
+        Shared::add(&shared.uncommitted, uncommitted(&client, &id, &tenure).await);
+        return Ok(());
+    }
+    let ended = match read {
+        Ok(()) => consumer.close().await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    follow(shared, &events, &mut tenure);
+    if ended.is_ok() {
+        Shared::add(&shared.leaves, 1);
+    } else {
+        Shared::add(&shared.uncommitted, tenure.beyond(|_| 0));
+    }
+    ended
+}
+
+/// Processes records until it is time.
+async fn read(
+    shared: &Shared,
+    consumer: &mut GroupConsumer,
+    tenure: &mut Tenure,
+    end: Instant,
+) -> Outcome {
     while !shared.over.load(Ordering::Relaxed) && Instant::now() < end {
         let wake = end.min(Instant::now() + Duration::from_millis(200));
         let Ok(next) = tokio::time::timeout_at(wake, consumer.next()).await else { continue };
         let record = next.ok_or("the consumer ended by itself")??;
-        follow(shared, &consumer, &mut tenure);
+        follow(shared, &consumer.events(), tenure);
         let (partition, offset) = (record.partition.get(), record.offset.get());
         shared.book.note(partition, offset);
         if !tenure.note(partition, offset) {
@@ -253,26 +283,27 @@ async fn live(shared: &Shared, nodes: &[String], life: Duration, crashes: bool) 
         }
         record.done();
     }
-    if crashes && !shared.over.load(Ordering::Relaxed) {
-        Shared::add(&shared.crashes, 1);
-        drop(consumer);
-        return count_uncommitted(shared, &client, &tenure).await;
-    }
-    consumer.close().await?;
-    Shared::add(&shared.leaves, 1);
     Ok(())
 }
 
-/// Follows what happened to the consumer's partitions before the record that came last.
-fn follow(shared: &Shared, consumer: &GroupConsumer, tenure: &mut Tenure) {
-    while let Some(event) = consumer.events().try_next() {
+/// Follows what happened to the consumer's partitions before the record that came last. What was
+/// given back was committed before; of what was lost nobody knows.
+fn follow(shared: &Shared, events: &GroupEvents, tenure: &mut Tenure) {
+    while let Some(event) = events.try_next() {
         match event {
-            GroupEvent::Granted(partitions) | GroupEvent::Revoked(partitions) => {
-                partitions.iter().for_each(|of| tenure.forget(of.partition.get()));
+            GroupEvent::Granted(partitions) | GroupEvent::Released(partitions) => {
+                for of in partitions {
+                    tenure.forget(of.partition.get());
+                }
             }
             GroupEvent::Lost(partitions) => {
                 Shared::add(&shared.lost, u64::from(!partitions.is_empty()));
-                partitions.iter().for_each(|of| tenure.forget(of.partition.get()));
+                for of in partitions {
+                    Shared::add(&shared.uncommitted, tenure.forget(of.partition.get()));
+                }
+            }
+            GroupEvent::Fenced { partition: of, .. } => {
+                Shared::add(&shared.uncommitted, tenure.forget(of.partition.get()));
             }
             _ => {}
         }
@@ -280,15 +311,16 @@ fn follow(shared: &Shared, consumer: &GroupConsumer, tenure: &mut Tenure) {
 }
 
 /// What a crashed consumer had processed beyond what is committed: no more than that may be
-/// processed again. Its session still runs, so that nobody else has gone on.
-async fn count_uncommitted(shared: &Shared, client: &Client, tenure: &Tenure) -> Outcome {
-    let described = client.groups().describe(GROUP).await?;
-    for (partition, end) in tenure.ends() {
-        let found =
-            described.partitions.iter().find(|of| of.partition.partition.get() == partition);
+/// processed again. As long as it is a member, nobody else has gone on.
+async fn uncommitted(client: &Client, member_id: &str, tenure: &Tenure) -> u64 {
+    let described = client.groups().describe(GROUP).await.ok();
+    let described = described
+        .filter(|described| described.members.iter().any(|member| member.member_id == member_id));
+    let Some(described) = described else { return tenure.beyond(|_| 0) };
+    tenure.beyond(|partition| {
+        let mut all = described.partitions.iter();
+        let found = all.find(|of| of.partition.partition.get() == partition);
         let committed = found.and_then(|found| found.committed.as_ref());
-        let committed = committed.map_or(0, |committed| committed.offset.get());
-        Shared::add(&shared.uncommitted, end.saturating_sub(committed));
-    }
-    Ok(())
+        committed.map_or(0, |committed| committed.offset.get())
+    })
 }

@@ -10,11 +10,14 @@ use duramen_client::{
 
 use tokio::task::JoinSet;
 
-use super::{TOPIC, client_of, program_of, stable, subscription};
+use super::{TOPIC, client_of, stable, subscription};
 use crate::processes::{Cluster, Outcome};
 
 const GROUP: &str = "zombie";
 const SESSION: Duration = Duration::from_millis(1_500);
+
+/// Records before it stands still.
+const RECORDS: u32 = 200;
 
 /// What a consumer found when its process went on.
 #[derive(Debug)]
@@ -39,23 +42,23 @@ pub async fn zombie(program: &Path) -> Outcome {
     let cluster = Cluster::start(program, 3).await?;
     let client = cluster.client().await?;
     client.admin().create_topic(NewTopic::new(TOPIC).partitions(2).replication_factor(3)).await?;
-    produce(&client, 200).await?;
+    produce(&client, RECORDS).await?;
     let (frozen, is_frozen) = tokio::sync::oneshot::channel();
     let (go_on, told) = mpsc::sync_channel(1);
-    let nodes = program_of(&cluster);
+    let nodes = cluster.addresses();
     // A thread with a runtime of its own stands for a process.
     let sleeper = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(sleep_past_session(&nodes, frozen, &told))
     });
-    let processed = is_frozen.await?;
+    is_frozen.await?;
 
-    // Another one takes over, and goes on where the first one had committed.
+    // Another one takes over, from the first record on: the first one has committed nothing.
     let options = GroupOptions { session: SESSION, ..GroupOptions::default() };
     let mut other = client.group_consumer(GROUP, subscription(), options).await?;
     stable(&client, GROUP, 1).await?;
     let mut seen = 0;
-    while seen < 200 - processed {
+    while seen < RECORDS {
         let record = other.next().await.ok_or("the other ended")??;
         record.done();
         seen += 1;
@@ -96,7 +99,7 @@ pub async fn zombie(program: &Path) -> Outcome {
 
 async fn sleep_past_session(
     nodes: &[String],
-    frozen: tokio::sync::oneshot::Sender<u64>,
+    frozen: tokio::sync::oneshot::Sender<()>,
     told: &mpsc::Receiver<()>,
 ) -> Outcome<Woken> {
     let client = client_of(nodes).await?;
@@ -108,7 +111,7 @@ async fn sleep_past_session(
         held.push(consumer.next().await.ok_or("it ended")??);
     }
     // Nothing of this thread runs until the other one has taken over: no heartbeat either.
-    let _told = frozen.send(0);
+    let _told = frozen.send(());
     told.recv()?;
     let sure = consumer.is_sure();
     let current = held.iter().any(GroupRecord::is_current);

@@ -255,12 +255,20 @@ impl Node {
         eventually(&what, async || Ok(self.health().await??)).await
     }
 
+    /// All of its metrics, as they are served.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn metrics(&self) -> Outcome<String> {
+        Ok(get(&self.addresses.http, "/metrics").await?.1)
+    }
+
     /// The sum of a metric over its labels; `None` if the node does not have it.
     ///
     /// # Errors
     /// No answer.
     pub async fn metric(&self, name: &str) -> Outcome<Option<f64>> {
-        let (_, page) = get(&self.addresses.http, "/metrics").await?;
+        let page = self.metrics().await?;
         let mut sum = None;
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let Some((labels, value)) = line.rsplit_once(' ') else { continue };

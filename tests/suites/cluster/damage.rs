@@ -206,7 +206,7 @@ async fn damage_of_all_replicas_is_an_error_and_never_wrong_data() {
     .await
     .unwrap();
 
-    let request_timeout = Duration::from_secs(25);
+    let request_timeout = Duration::from_secs(10);
     let options = ClientOptions { request_timeout, ..ClientOptions::new(cluster.addresses()) };
     let client = Client::connect(options).await.unwrap();
     let read = tokio::time::timeout(4 * request_timeout, read_until_error(&client, &history));

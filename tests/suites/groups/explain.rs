@@ -4,7 +4,7 @@ use duramen_client::{Client, ErrorCode, NewTopic};
 use duramen_proto::v1;
 use duramen_tests::processes::{Cluster, Member, Outcome, coordinator, eventually};
 
-use crate::{cluster_with, describe, offset_of, produce, produce_values};
+use crate::{cluster_with, commit, describe, offset_of, produce, produce_values};
 
 const TOPIC: &str = "rings";
 
@@ -38,15 +38,6 @@ async fn said_of(
         }
     })
     .await
-}
-
-async fn commit(cluster: &Cluster, group: &str, topic: &str, offset: u64) -> Outcome {
-    let (_, mut wire) = coordinator(cluster, group).await?;
-    let offsets = vec![offset_of(topic, 0, offset)];
-    let group = group.to_owned();
-    let request = v1::CommitOffsetsRequest { group, offsets, fence: None };
-    let answer = wire.groups.commit_offsets(request).await?.into_inner();
-    if answer.refused.is_empty() { Ok(()) } else { Err(format!("{answer:?}").into()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

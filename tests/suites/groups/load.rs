@@ -25,7 +25,7 @@ async fn every_record_is_processed_while_consumers_and_coordinators_come_and_go(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_must_move_moves() {
     let session = Duration::from_secs(2);
-    let options = MoveOptions { partitions: 12, members: 3, seconds: 1, session };
+    let options = MoveOptions { partitions: 12, members: 3, seconds: 1, session, gap_max: None };
     let (figures, findings) = moves(&program(), options).await.unwrap();
     say(format_args!("a member joins, another is killed: {}", figures.to_line()));
     assert!(findings.is_empty(), "{findings:?}");

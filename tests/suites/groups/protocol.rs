@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use duramen_client::{ErrorCode, NewTopic};
 use duramen_proto::v1;
 use duramen_proto::v1::GroupPhase;
+use duramen_proto::v1::member_response::Response;
 use duramen_tests::processes::{Cluster, Member, Outcome, coordinator, eventually, refused};
 
 use crate::{cluster_with, describe, offset_of, produce};
@@ -64,6 +65,28 @@ async fn partitions_move_one_by_one_and_commits_are_fenced() {
     // It leaves: the other has everything at once, without a session to wait for.
     second.leave(false).await.unwrap();
     assert_eq!(first.settle(6).await.unwrap(), before);
+    cluster.passed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_streams_of_a_member_the_later_one_counts() {
+    let (cluster, _client) = cluster_with(TOPIC, 2).await.unwrap();
+    let mut first = Member::join(&cluster, "g", "m", &[TOPIC]).await.unwrap();
+    first.reads(2).await.unwrap();
+    let again = v1::JoinGroup {
+        group: "g".to_owned(),
+        member_id: "m".to_owned(),
+        subscription: Some(v1::Subscription::default()),
+        epoch: first.told.epoch,
+        ..v1::JoinGroup::default()
+    };
+    let mut second = Member::join_as(&cluster, again).await.unwrap();
+    // Streams may arrive in another order than the member opened them: it has to be able to try
+    // again, and is no less a member for it.
+    let Response::Error(error) = first.answer().await.unwrap() else { panic!("it goes on") };
+    assert_eq!(error.code(), ErrorCode::Unavailable, "{error:?}");
+    assert_eq!(second.told.epoch, first.told.epoch);
+    second.beat(1).await.unwrap().unwrap();
     cluster.passed();
 }
 

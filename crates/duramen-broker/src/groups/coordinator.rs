@@ -8,20 +8,44 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use duramen_env::{Env, TaskHandle};
 use duramen_group::{Action, Change, Effect, GroupName, Phase, UniformSticky};
-use duramen_types::{Term, TopicId};
+use duramen_raft::Group;
+use duramen_types::{PartitionId, Term, TopicId};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::resolve::{Patterns, Topics, is_known, racks};
-use super::shard::{Effects, Shard, is_stale};
+use super::shard::{Effects, Shard, ShardCopy, is_stale};
 use crate::error::BrokerError;
 use crate::limits;
 use crate::metadata::MetadataCopy;
 
+/// A shard and the task that coordinates it while this node leads it.
+#[derive(Debug)]
+pub(crate) struct ShardHandle {
+    pub(crate) shard: Arc<Shard>,
+    _coordinator: TaskHandle<()>,
+}
+
+impl ShardHandle {
+    pub(crate) fn start(
+        env: &Env,
+        id: PartitionId,
+        group: Arc<Group>,
+        copy: Arc<ShardCopy>,
+        metadata: Arc<MetadataCopy>,
+    ) -> Self {
+        let shard = Arc::new(Shard::new(env.clone(), id, group, copy));
+        let run = run(Arc::clone(&shard), metadata);
+        let coordinator = env.tasks.critical("group-coordinator", run);
+        Self { shard, _coordinator: coordinator }
+    }
+}
+
 /// Runs until the replica stops: whoever opens it again starts another one.
-pub(super) async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
+async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
     let mut progress = shard.group.progress();
     loop {
         let status = shard.group.status();
@@ -108,6 +132,7 @@ impl<'a> Coordinator<'a> {
     async fn run(mut self) {
         let mut changes = self.metadata.changes();
         let mut retire = tokio::time::interval(limits::GROUP_RETIRE_INTERVAL);
+        retire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         if self.forget_deleted().await.is_err() {
             return;
         }
@@ -117,6 +142,8 @@ impl<'a> Coordinator<'a> {
                 return;
             }
             let wait = self.next_session().saturating_sub(self.shard.now());
+            // What is due waits where there is none: an answer makes room, and ends the waiting.
+            let has_room = self.room() > 0;
             tokio::select! {
                 biased;
                 _ = self.shard.group.status_changed(status) => {}
@@ -127,10 +154,19 @@ impl<'a> Coordinator<'a> {
                         return;
                     }
                 }
-                _ = retire.tick() => if self.retire().await.is_err() { return },
-                () = tokio::time::sleep(wait) => if self.expire().await.is_err() { return },
+                _ = retire.tick(), if has_room => if self.retire().await.is_err() { return },
+                () = tokio::time::sleep(wait), if has_room => {
+                    if self.expire().await.is_err() {
+                        return;
+                    }
+                }
             }
         }
+    }
+
+    /// How many more proposals may be under way.
+    fn room(&self) -> usize {
+        limits::GROUP_PROPOSALS_MAX.saturating_sub(self.pending.len())
     }
 
     fn next_session(&self) -> Duration {
@@ -172,7 +208,7 @@ impl<'a> Coordinator<'a> {
 
     /// Proposes what is due, as far as there is room.
     async fn work(&mut self) -> Result<(), BrokerError> {
-        while self.pending.len() < limits::GROUP_PROPOSALS_MAX {
+        while self.pending.len() < limits::GROUP_PLANS_MAX {
             if let Some(name) = self.resolve.pop_first() {
                 if let Some(action) = self.plan_resolve(&name) {
                     self.propose(name, action).await?;
@@ -256,10 +292,9 @@ impl<'a> Coordinator<'a> {
 
     /// Removes members whose time has run out.
     async fn expire(&mut self) -> Result<(), BrokerError> {
-        let now = self.shard.now();
-        let due = self.shard.with_lead(self.term, |state, lead| {
-            lead.sessions.due(state, now, limits::GROUP_PROPOSALS_MAX)
-        });
+        let (now, room) = (self.shard.now(), self.room());
+        let due =
+            self.shard.with_lead(self.term, |state, lead| lead.sessions.due(state, now, room));
         for proposal in due.unwrap_or_default() {
             if let Action::Expire { member, cause, .. } = &proposal.action {
                 tracing::info!(group = %proposal.group, %member, ?cause, "a member is removed");
@@ -275,7 +310,7 @@ impl<'a> Coordinator<'a> {
         let idle: Vec<GroupName> = {
             let state = self.shard.state();
             let idle = state.idle_groups(self.shard.wall(), idle_ms);
-            idle.take(limits::GROUP_PROPOSALS_MAX).cloned().collect()
+            idle.take(self.room()).cloned().collect()
         };
         for group in idle {
             tracing::info!(%group, "a group that nobody used is deleted");

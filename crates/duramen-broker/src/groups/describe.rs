@@ -95,9 +95,7 @@ impl GroupDescription {
     /// A reason, with the names of topics.
     #[must_use]
     pub fn say(&self, reason: &Reason) -> String {
-        let named =
-            |text: String, (id, name): (&TopicId, &String)| text.replace(&id.to_string(), name);
-        self.names.iter().fold(reason.to_string(), named)
+        reason.named(&self.names).to_string()
     }
 }
 

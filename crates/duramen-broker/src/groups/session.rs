@@ -141,7 +141,7 @@ impl GroupSession {
     fn ended(&self) -> BrokerError {
         match self.shard.term() {
             Some(term) if term == self.term && !self.shard.is_stream(&self.at, self.stream) => {
-                BrokerError::invalid("stream", "one for each member: another one was opened")
+                BrokerError::StreamReplaced
             }
             _ => BrokerError::NoLeader,
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duramen_env::{Env, TaskHandle};
+use duramen_env::Env;
 use duramen_group::{
     Action, Change, Command, Effect, GroupName, MemberEpoch, MemberId, Outcome, Refusal, Sessions,
     State,
@@ -15,10 +15,8 @@ use duramen_raft::{FailStop, Group, Proposal, ProposalKind, Proposed, RestoreErr
 use duramen_types::{MetadataIndex, PartitionId, Term, Timestamp};
 use tokio::sync::{Notify, watch};
 
-use super::coordinator;
 use crate::error::BrokerError;
 use crate::limits;
-use crate::metadata::MetadataCopy;
 
 /// The groups of a shard as this node has applied them.
 #[derive(Debug)]
@@ -144,35 +142,6 @@ impl std::fmt::Debug for Shard {
     }
 }
 
-/// A shard and the task that coordinates it while this node leads it.
-#[derive(Debug)]
-pub(crate) struct ShardHandle {
-    pub(crate) shard: Arc<Shard>,
-    _coordinator: TaskHandle<()>,
-}
-
-impl ShardHandle {
-    pub(crate) fn start(
-        env: &Env,
-        id: PartitionId,
-        group: Arc<Group>,
-        copy: Arc<ShardCopy>,
-        metadata: Arc<MetadataCopy>,
-    ) -> Self {
-        let shard = Arc::new(Shard {
-            id,
-            env: env.clone(),
-            group,
-            copy,
-            lead: Mutex::new(None),
-            streams_made: AtomicU64::new(0),
-        });
-        let run = coordinator::run(Arc::clone(&shard), metadata);
-        let coordinator = env.tasks.critical("group-coordinator", run);
-        Self { shard, _coordinator: coordinator }
-    }
-}
-
 /// A command on its way.
 pub(super) struct Submitted(Proposed);
 
@@ -189,6 +158,11 @@ impl Submitted {
 }
 
 impl Shard {
+    pub(super) fn new(env: Env, id: PartitionId, group: Arc<Group>, copy: Arc<ShardCopy>) -> Self {
+        let (lead, streams_made) = (Mutex::new(None), AtomicU64::new(0));
+        Self { id, env, group, copy, lead, streams_made }
+    }
+
     /// The groups; not to be held across an await.
     pub(super) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.copy.state()

@@ -93,7 +93,6 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
     let state = member.metadata().state().clone();
     let mut due = Vec::new();
     let mut awaited = BTreeSet::new();
-    let mut under_way = 0;
     for (id, handle) in member.partitions() {
         let group = &handle.group;
         let Some(partition) = state.partition(id) else { continue };
@@ -105,7 +104,6 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
         }
         let mut caught_up = false;
         if let Some(now) = partition.replacement {
-            under_way += 1;
             let lag = group.replication().and_then(|all| all.get(&now.new.id).copied());
             caught_up = lag.is_some_and(is_caught_up);
             if now.promoting && !caught_up && partition.replicas.len() >= 3 {
@@ -123,7 +121,6 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
             due.push(Due { id, group, replacement, partition: partition.clone(), step });
         }
     }
-    crate::metrics::replacements(under_way);
     waiting.retain(|key, _| awaited.contains(key));
     due
 }

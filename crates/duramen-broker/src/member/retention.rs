@@ -15,9 +15,7 @@ pub(super) async fn run(member: &Member) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        crate::metrics::replicas_out(member.problem_count());
         for (id, handle) in member.partitions() {
-            crate::metrics::partition(member, id, &handle);
             if let Err(reason) = trim(member, id, &handle.group).await {
                 tracing::debug!(partition = %id, reason, "retention is put off");
             }

@@ -59,6 +59,8 @@ pub(crate) struct FakeGroup {
     pub(crate) grants: VecDeque<Vec<u32>>,
     pub(crate) commit_faults: VecDeque<CommitFault>,
     pub(crate) silent: bool,
+    /// So many joins are refused for now.
+    pub(crate) joins_refused: u32,
     pub(crate) unsure_ms: u32,
     pub(crate) ids: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl FakeGroup {
             grants: VecDeque::new(),
             commit_faults: VecDeque::new(),
             silent: false,
+            joins_refused: 0,
             unsure_ms: 0,
             ids: Vec::new(),
         }
@@ -170,6 +173,10 @@ impl State {
         }
         let group = self.group(&join.group);
         if join.epoch == 0 {
+            if let Some(left) = group.joins_refused.checked_sub(1) {
+                group.joins_refused = left;
+                return Err(error(ErrorCode::Unavailable));
+            }
             group.seen.push(Seen::Join);
             group.ids.push(join.member_id.clone());
             let epoch = group.tick();

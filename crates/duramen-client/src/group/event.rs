@@ -54,7 +54,8 @@ pub enum GroupEvent {
     /// A commit failed and is tried again.
     CommitFailed(ClientError),
     /// The coordinator is not reached; it goes on trying. Nothing is handed out any more once the
-    /// session may have ended.
+    /// session may have ended. The first refusals of a join are not told: a group that nobody was
+    /// in may have to wait for its coordinator.
     Disconnected(ClientError),
     /// So many events were not read in time and are gone.
     Missed(u64),

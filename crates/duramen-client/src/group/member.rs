@@ -152,7 +152,10 @@ impl Member {
                 core.fail(of_group(&self.group, failure.into_error()));
                 return;
             }
-            core.events.push(GroupEvent::Disconnected(failure.into_error()));
+            let is_joining = core.epoch == 0 && matches!(failure, Failure::Refused(_));
+            if !is_joining || self.backoff.attempts() > limits::JOINS_NOT_TOLD {
+                core.events.push(GroupEvent::Disconnected(failure.into_error()));
+            }
         }
         self.pause(wait).await;
     }

@@ -154,3 +154,17 @@ fn offsets_and_what_there_is_to_read() {
     let group = ask(&log, None).group;
     assert_eq!(group.first(), Some(&said));
 }
+
+#[test]
+fn topics_have_their_names_in_reasons_and_members_keep_theirs() {
+    let partition = at(1, 3);
+    let topic = partition.topic;
+    // A member may be called like a topic's id.
+    let holder = id(&topic.to_string());
+    let reason = Reason::NeverCommitted { partition, holder };
+    let names = BTreeMap::from([(topic, "rings".to_owned())]);
+    let said = format!("{topic} reads rings-3 and has never committed");
+    assert_eq!(reason.named(&names).to_string(), said);
+    let said = format!("{topic} reads {topic}-3 and has never committed");
+    assert_eq!(reason.to_string(), said);
+}

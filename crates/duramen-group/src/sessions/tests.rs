@@ -71,6 +71,7 @@ fn a_new_coordinator_gives_everybody_a_full_session() {
     assert_eq!(sessions.due(&log.state, SECOND * 109, 10), []);
     assert_eq!(sessions.revocation_end(&name(), &id("a")), Some(SECOND * 160));
     assert_eq!(sessions.revocation_end(&name(), &id("b")), None);
+    assert_eq!(sessions.due(&log.state, SECOND * 110, 0), [], "without room nothing is taken");
     let due = sessions.due(&log.state, SECOND * 110, 1);
     assert_eq!(expiry(&due), [("a", ExpiryCause::Session)], "no more than asked for");
     assert_eq!(sessions.due(&log.state, SECOND * 110, 10).len(), 1);

@@ -112,7 +112,7 @@ async fn append_to(group: &Group, request: AppendEntriesRequest<TypeConfig>) -> 
     }
     // Noted before the answer, which may wait for a slow disk; not for a leader of the past.
     if request.vote.committed && request.vote.leader_id.term >= group.status().term.get() {
-        group.heard_from_leader();
+        group.led();
     }
     match group.raft().append_entries(request).await {
         Ok(response) => wire::append_result_to_wire(&response),

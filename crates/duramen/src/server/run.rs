@@ -9,6 +9,7 @@ use duramen_broker::{Broker, StartOptions};
 use duramen_env::{Env, Listener, RealNet};
 use duramen_types::NodeId;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -27,7 +28,11 @@ use crate::signals::Signals;
 const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// How often histograms are tidied up.
+/// A gauge that nobody sets any more is gone after this: of a deleted topic or group, or one that
+/// another node tells of now. All gauges are set more often.
+const GAUGE_IDLE: Duration = Duration::from_secs(60);
+
+/// How often histograms are tidied up, and the gauge of the version is set.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Version and, always 1, that it runs.
@@ -193,11 +198,10 @@ async fn listen(
 fn metrics() -> Result<PrometheusHandle, CliError> {
     let failed = |error| CliError::Failed(format!("could not collect metrics: {error}"));
     let builder = PrometheusBuilder::new()
+        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)
         .map_err(failed)?;
-    let handle = builder.install_recorder().map_err(failed)?;
-    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    Ok(handle)
+    builder.install_recorder().map_err(failed)
 }
 
 async fn upkeep(metrics: PrometheusHandle) {
@@ -205,6 +209,7 @@ async fn upkeep(metrics: PrometheusHandle) {
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         metrics.run_upkeep();
     }
 }

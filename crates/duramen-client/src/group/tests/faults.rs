@@ -39,6 +39,18 @@ async fn a_coordinator_that_falls_silent_is_looked_for_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_is_told_to_be_missing_when_it_is_for_longer_than_an_election() {
+    for (refused, is_told) in [(3, false), (30, true)] {
+        let fake = fake(1, &[0]).await;
+        fake.with_group(|group| group.joins_refused = refused);
+        let consumer = consumer(&fake, GroupOptions::default()).await;
+        let events = events(&consumer);
+        let told = events.iter().any(|event| matches!(event, GroupEvent::Disconnected(_)));
+        assert_eq!(told, is_told, "{refused} refused: {events:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_whose_answer_was_lost_is_sent_again_for_who_waits() {
     let fake = fake(1, &[0]).await;
     let mut consumer = consumer(&fake, GroupOptions::default().manual_commits()).await;
