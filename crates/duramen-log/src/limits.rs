@@ -19,7 +19,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
 pub(crate) const SEGMENT_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// Holds what replication in flight needs; a follower further back reads the disk.
-pub(crate) const TAIL_CACHE_BYTES: u64 = 16 << 20;
+pub(crate) const TAIL_CACHE_BYTES: u64 = 8 << 20;
 
 /// The most that may be appended and not yet synced: recovery takes more for corruption.
 pub(crate) const INFLIGHT_BYTES_MAX: u64 = 64 << 20;

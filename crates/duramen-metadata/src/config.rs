@@ -108,7 +108,7 @@ impl ConfigKey {
             Self::MaxMessageBytes => "1048588",
             Self::RetentionBytes => UNLIMITED,
             Self::RetentionMs | Self::SegmentMs => "604800000",
-            Self::SegmentBytes => "1073741824",
+            Self::SegmentBytes => "268435456",
         }
     }
 

@@ -286,13 +286,12 @@ impl Group {
         Ok(Proposed { answer, term, started })
     }
 
-    /// Waits a moment if a follower is about to fall out of the leader's memory: see
+    /// Waits a moment if a follower is about to fall out of the leader's memory, or just did: see
     /// [`limits::PACE_BYTES`]. To be called before an entry of much data is proposed.
     pub async fn pace(&self) {
         let deadline = Instant::now() + limits::PACE_WAIT_MAX;
         while let Some(slowest) = self.acknowledged.slowest(limits::PACE_SILENCE)
-            && let Some(behind) = self.replica.log.cached_bytes_behind(slowest)
-            && behind > limits::PACE_BYTES
+            && self.replica.log.is_behind(slowest, limits::PACE_BYTES, limits::PACE_ENTRIES_MAX)
         {
             let progress = self.acknowledged.progress();
             if tokio::time::timeout_at(deadline, progress).await.is_err() {

@@ -23,11 +23,15 @@ pub const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 
 /// Bytes in flight in one stream.
-pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 
 /// A follower that is so many bytes behind may soon have to be served from the disk, which costs
 /// its leader several times as much and leaves it behind for good: see [`PACE_WAIT_MAX`].
-pub const PACE_BYTES: u64 = 8 << 20;
+pub const PACE_BYTES: u64 = 4 << 20;
+
+/// One that is further behind than so many entries is left to itself: it would slow its leader down
+/// for long.
+pub const PACE_ENTRIES_MAX: u64 = 256;
 
 /// How long each new entry may wait for such a follower: at most this, so that a slow disk slows
 /// nobody down to its own speed.

@@ -56,6 +56,9 @@ pub(crate) const MOVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes read from an input at a time.
 pub(crate) const INPUT_BYTES: usize = 256 << 10;
 
+/// How long one pass over everything that was written may take.
+pub(crate) const BENCH_PASS: Duration = Duration::from_secs(3600);
+
 /// Deliveries that may be waited for at a time: more would only take memory.
 pub(crate) const DELIVERIES: usize = 64 << 10;
 

@@ -31,8 +31,9 @@ As fast as the producers' windows allow. Latency is from when a producer has tak
 its acknowledgement.";
 
 const CONSUME: &str = "\
-Example:
+Examples:
   duramen bench consume --preload-mb 1024 --consumers 2
+  duramen bench consume --preload-mb 4096 --cold
 
 Writes first, then reads all of it again and again. Latency is the wait for each batch.";
 
@@ -107,7 +108,7 @@ pub(crate) struct ProduceArgs {
     #[command(flatten)]
     common: BenchArgs,
     /// Producers, each with its own connections
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     producers: u32,
     /// How long a batch waits for more records, in milliseconds
     #[arg(long, default_value_t = 5)]
@@ -124,6 +125,9 @@ pub(crate) struct ConsumeArgs {
     /// How much is written first, in megabytes
     #[arg(long, default_value_t = 256)]
     preload_mb: u64,
+    /// Read once, from the disk: what the system has of the data in memory is dropped first
+    #[arg(long, conflicts_with = "servers")]
+    cold: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -156,6 +160,8 @@ struct Bench {
     servers: Vec<String>,
     /// Processes of the nodes, as far as they are known.
     pids: Vec<u32>,
+    /// Where the data is of a cluster of its own.
+    data: Option<PathBuf>,
     topic: String,
 }
 
@@ -179,7 +185,8 @@ pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), C
     let pids = cluster.as_ref().map_or_else(|| args.pids.clone(), LocalCluster::pids);
     let topic = format!("bench-{:08x}", context.env.random.below(1 << 32));
     let json = context.json;
-    let bench = Bench { context, args, servers, pids, topic };
+    let data = cluster.as_ref().map(|cluster| cluster.dir().to_path_buf());
+    let bench = Bench { context, args, servers, pids, data, topic };
     let measured = Box::pin(bench.measure(&command)).await;
     if let Some(cluster) = cluster {
         cluster.stop().await?;

@@ -45,6 +45,11 @@ impl LocalCluster {
         Ok(cluster)
     }
 
+    /// Where the data is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The clients' addresses.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.plan.servers()

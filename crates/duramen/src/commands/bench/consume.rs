@@ -1,5 +1,7 @@
 //! How much can be read: consumers that read everything again and again.
 
+use std::path::Path;
+
 use duramen_client::{Client, ClientError, ConsumerOptions, PartitionId, ProducerRecord, Start};
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -9,7 +11,7 @@ use super::report::{Counted, Latencies, Report, latencies, record};
 use super::usage::Usage;
 use super::{Bench, ConsumeArgs};
 use crate::error::CliError;
-use crate::{numbers, output};
+use crate::{limits, numbers, output};
 
 /// What one consumer counted.
 struct Tally {
@@ -18,12 +20,24 @@ struct Tally {
     error: Option<ClientError>,
 }
 
+impl Counted {
+    fn take(&mut self, tally: Tally) {
+        self.records += tally.records;
+        self.errors += u64::from(tally.error.is_some());
+        self.error = self.error.take().or(tally.error.map(|error| error.to_string()));
+        self.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
+    }
+}
+
 /// Measures.
 pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, CliError> {
     let wanted = args.preload_mb.saturating_mul(1_000_000) / u64::from(bench.args.size);
     let count = wanted.max(u64::from(bench.args.partitions));
     output::note(&format!("writing {} records", numbers::grouped(count)));
     preload(bench, count).await?;
+    if args.cold {
+        return cold(bench, args).await;
+    }
     bench.describe("consume");
     let mut clients = Vec::new();
     for _ in 0..args.consumers {
@@ -42,16 +56,58 @@ pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, Cli
     let (after, took) = (Usage::now(&bench.pids), began.elapsed());
     let mut counted =
         Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
-    for tally in
-        join_all(readers.into_iter().map(|reader| reader.join())).await.into_iter().flatten()
-    {
-        counted.records += tally.records;
-        counted.errors += u64::from(tally.error.is_some());
-        counted.error = counted.error.or(tally.error.map(|error| error.to_string()));
-
-        counted.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
-    }
+    let tallies = join_all(readers.into_iter().map(|reader| reader.join())).await;
+    tallies.into_iter().flatten().for_each(|tally| counted.take(tally));
     Ok(Report::new("consume", bench, &counted))
+}
+
+/// Everything once, from the disk.
+async fn cold(bench: &Bench, args: &ConsumeArgs) -> Result<Report, CliError> {
+    if let Some(dir) = &bench.data {
+        drop_cached(dir)
+            .map_err(|source| CliError::System { action: "drop cached pages", source })?;
+    }
+    bench.describe("consume once, cold");
+    let mut clients = Vec::new();
+    for _ in 0..args.consumers {
+        clients.push(bench.client().await?);
+    }
+    let (begin, never) = (Instant::now(), Instant::now() + limits::BENCH_PASS);
+    let before = Usage::now(&bench.pids);
+    let tasks = &bench.context.env.tasks;
+    let topic = &bench.topic;
+    let readers = clients.into_iter().map(|client| {
+        let topic = topic.clone();
+        tasks.critical("bench-consumer", async move {
+            let mut tally = Tally { records: 0, latencies: latencies(), error: None };
+            let pass = pass(&client, &topic, (begin, never), &mut tally).await;
+            tally.error = pass.err();
+            tally
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let tallies = join_all(readers.into_iter().map(|reader| reader.join())).await;
+    let (after, took) = (Usage::now(&bench.pids), begin.elapsed());
+    let mut counted =
+        Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
+    tallies.into_iter().flatten().for_each(|tally| counted.take(tally));
+    Ok(Report::new("consume-cold", bench, &counted))
+}
+
+/// Has the system forget what it holds of all files below a directory. They are synced first, for
+/// what is not on the disk yet is not forgotten.
+fn drop_cached(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            drop_cached(&path)?;
+        } else if path.is_file() {
+            let file = std::fs::File::open(&path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes so many records, the same number to each partition.
