@@ -31,7 +31,10 @@ pub const PACE_BYTES: u64 = 4 << 20;
 
 /// One that is further behind than so many entries is left to itself: it would slow its leader down
 /// for long.
-pub const PACE_ENTRIES_MAX: u64 = 256;
+pub const PACE_ENTRIES_MAX: u64 = 4_096;
+
+/// Entries below so many bytes do not wait: there the wait would cost more than it gains.
+pub const PACE_ENTRY_BYTES_MIN: usize = 256 << 10;
 
 /// How long each new entry may wait for such a follower: at most this, so that a slow disk slows
 /// nobody down to its own speed.
