@@ -21,7 +21,8 @@ EXAMPLES = """\
 examples:
   compare.py install
   compare.py run --out results.json
-  compare.py run --rows produce-1k-r3,e2e-r3 --systems duramen,kafka,nats --repeat 3 --out results.json
+  compare.py run --rows produce-1k-r3,e2e-r3 --systems duramen,kafka,nats --out results.json
+  compare.py run --wait-quiet 60 --again 2 --out results.json
   compare.py run --rows produce-1k-r1 --systems nats --seconds 2 --repeat 1 --out calibrate.json
   compare.py table results.json
   compare.py chart results.json --out charts
@@ -87,6 +88,9 @@ def arguments():
                           "(default: %(default)s)")
     sub.add_argument("--wait-quiet", type=seconds, default=0, metavar="SECONDS",
                      help="before each measurement wait so long at most until the machine is idle")
+    sub.add_argument("--again", type=int, choices=range(0, 11), default=0, metavar="N",
+                     help="measure so often again at most while others disturb it, "
+                          "and take the least disturbed (default: %(default)s)")
     sub.add_argument("--duramen", type=Path, default=ROOT / "target" / "release" / "duramen",
                      metavar="PATH", help="the program (default: %(default)s)")
     sub.add_argument("--dir", type=Path, metavar="DIR",

@@ -4,7 +4,7 @@ import math
 from html import escape
 from statistics import median
 
-from rows import ROWS
+from rows import DISTURBED_CORES, ROWS, taken
 from systems import SYSTEMS
 
 # A machine of the size that the targets are meant for does this on NATS, one node, 1 KiB.
@@ -12,9 +12,6 @@ REFERENCE_MB_PER_S, REFERENCE_CPU = 186, 6.0
 
 FIELDS = ("mb_per_s", "records_per_s", "server_cpu_s_per_gb", "client_cpu_s_per_gb", "p50_us",
           "p99_us", "p999_us", "max_us", "server_rss_anon_mb", "other_cores", "stolen_cores")
-
-# Cores taken from a measurement by others, from which on it says so.
-DISTURBED_CORES = 0.2
 
 
 def medians(results):
@@ -157,10 +154,6 @@ def disturbance(cells):
             f"{DISTURBED_CORES} cores, {number(most)} at most (`table --full` says which).")
 
 
-def taken(cell):
-    return (cell["other_cores"] or 0) + (cell["stolen_cores"] or 0)
-
-
 # Charts.
 
 WIDTH, LABELS, LINE, TOP = 860, 230, 44, 78
@@ -202,9 +195,10 @@ def line(x1, y1, x2, y2, stroke=GRID, width=1.0):
             f'stroke-width="{width}"/>')
 
 
-def frame(row, names, about, parts, legend):
+def frame(row, cells, about, parts, legend):
     """A chart with its title, the systems' names at the left and the machine at the bottom."""
-    nodes = ROWS[row].nodes
+    nodes, names = ROWS[row].nodes, list(cells)
+    disturbed = any(taken(cell) > DISTURBED_CORES for cell in cells.values())
     bottom = TOP + LINE * len(names)
     height = bottom + 62
     parts = [
@@ -220,6 +214,8 @@ def frame(row, names, about, parts, legend):
         weight = "bold" if system.kind == "duramen" else "normal"
         parts.append(text(16, y + 17, system.name, 13, weight=weight))
         parts.append(text(16, y + 32, system.durability(nodes), 11, FAINT))
+    if disturbed:
+        legend += " Measured beside other work on this machine."
     parts.append(text(16, bottom + 22, legend, 11, FAINT))
     parts.append(text(
         16, bottom + 40, f"{about['cpus']} cores of {about['cpu']}, servers and client together; "
@@ -253,7 +249,7 @@ def bar_chart(row, cells, about):
             parts.append(text(left + length + 6, y + 18, number(value) + (
                 errors if place == 0 else ""), 12))
     legend = FULL if ROWS[row].bench == "produce" else "Everything read is in the page cache."
-    return frame(row, list(cells), about, parts, legend)
+    return frame(row, cells, about, parts, legend)
 
 
 def latency_chart(row, cells, about):
@@ -261,7 +257,7 @@ def latency_chart(row, cells, about):
     fields = ("p50_us", "p99_us", "p999_us")
     values = [cell[field] for cell in cells.values() for field in fields if cell[field]]
     if not values:
-        return frame(row, list(cells), about, [], "Nothing was received.")
+        return frame(row, cells, about, [], "Nothing was received.")
     low = 10 ** math.floor(math.log10(min(values)))
     high = 10 ** math.ceil(math.log10(max(values) * 1.05))
     left, right = LABELS + 10, WIDTH - 40
@@ -291,5 +287,5 @@ def latency_chart(row, cells, about):
         errors = f", {cell['errors']:,} errors" if cell["errors"] else ""
         label = " / ".join(number(value / 1e3, 2 if value < 1e5 else 0) for value in known)
         parts.append(text(min(at(known[0]), right - 190), y + 21, f"{label} ms{errors}", 11))
-    return frame(row, list(cells), about, parts,
+    return frame(row, cells, about, parts,
                  "p50 / p99 / p99.9 from the largest dot to the smallest. " + FULL)

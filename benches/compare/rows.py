@@ -3,6 +3,16 @@
 from dataclasses import dataclass
 
 
+# Cores taken from a measurement by others, from which on it is disturbed. Less is the kernel's
+# own work for the servers.
+DISTURBED_CORES = 0.3
+
+
+def taken(report):
+    """Cores that others had while this was measured, on this machine and on its host."""
+    return (report.get("other_cores") or 0) + (report.get("stolen_cores") or 0)
+
+
 @dataclass(frozen=True)
 class Row:
     bench: str
@@ -30,5 +40,6 @@ ROWS = {
     "e2e-r3": Row(
         "e2e", "End to end at 1,000 records/s, three replicas", "end to end at 1,000/s", nodes=3),
     "replay-1k": Row("consume", "Replay 1 KiB, one node", "replay 1 KiB", preload_mb=1000),
-    "replay-100": Row("consume", "Replay 100 B, one node", "replay 100 B", size=100, preload_mb=400),
+    "replay-100": Row(
+        "consume", "Replay 100 B, one node", "replay 100 B", size=100, preload_mb=400),
 }
