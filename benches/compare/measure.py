@@ -92,6 +92,8 @@ def measure(name, system, data, args):
                 logs = "; ".join(server.tail()[-300:] for server in cluster.servers)
                 raise RuntimeError(f"the client ended with {code}: {errors[-500:]} {logs}")
             cluster.check()
+            if not report.get("records"):
+                raise RuntimeError(f"no record within the window: {report.get('error')}")
     # What was not written back belongs to nobody's next measurement.
     os.sync()
     report["server_rss_anon_mb"] = round(watch.rss_anon_mb, 1)

@@ -107,9 +107,9 @@ def table(results):
 
 def full_table(results):
     """Every figure, a line for each row and system."""
-    text = ["| row | system | acknowledged after | MB/s | least–most | records/s | server CPU s/GB "
-            "| client CPU s/GB | p50 / p99 / p99.9 / max µs | memory MB | errors | runs "
-            "| cores used by others and by the host |", "|---" * 13 + "|"]
+    text = ["| row | system | acknowledged after | MB/s | least–most | records/s "
+            "| server CPU s/GB | client CPU s/GB | p50 / p99 / p99.9 / max µs | memory MB | errors "
+            "| runs | cores used by others and by the host |", "|---" * 13 + "|"]
     for (row, name), cell in medians(results).items():
         system, work = SYSTEMS[name], ROWS[row]
         shown = [number(cell[field], 0) for field in ("p50_us", "p99_us", "p999_us", "max_us")]
