@@ -98,15 +98,15 @@ class Watch:
     def run(self, command, timeout):
         """Runs the client to its end; answers its exit code, stdout and stderr."""
         over = threading.Event()
-        watching = threading.Thread(target=self._sample, args=(over,))
+        watching = threading.Thread(target=self._sample, args=(over,), daemon=True)
         (used, stolen), servers, began = cpu_seconds_of_machine(), self._cpu(), time.monotonic()
         client_before = os.times()
         process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
             preexec_fn=die_with_parent)
-        watching.start()
         try:
+            watching.start()
             output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the client did not end within {timeout:.0f} s") from None
@@ -115,7 +115,7 @@ class Watch:
                 process.kill()
                 process.wait()
             over.set()
-            watching.join()
+        watching.join()
         client_after = os.times()
         client = (client_after.children_user - client_before.children_user
                   + client_after.children_system - client_before.children_system)
