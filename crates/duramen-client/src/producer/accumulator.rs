@@ -56,6 +56,8 @@ pub(super) struct Accumulator {
     unresolved: VecDeque<Arc<Outcome>>,
     /// Counts the batches opened.
     batches: u64,
+    /// Size of the last batch that got full, which the next one will have, too.
+    last_bytes: usize,
 }
 
 impl Accumulator {
@@ -71,34 +73,31 @@ impl Accumulator {
         let bytes = record_bytes(record.key, record.value, headers.clone());
         let mut wake = false;
         if let Some(open) = self.open.take_if(|open| !open.fits(bytes, options)) {
+            self.last_bytes = open.builder.size_bytes();
             self.full.push_back(open);
             wake = true;
         }
         if self.open.is_none() {
             wake = true;
         }
+        let capacity = self.last_bytes;
         let fresh = || Open {
-            builder: BatchBuilder::new(options.compression),
+            builder: BatchBuilder::with_capacity(options.compression, capacity),
             completer: Completer::default(),
             permits: Permits::none(),
             since: Instant::now(),
         };
-        let mut open = self.open.take().unwrap_or_else(fresh);
+        let open = self.open.get_or_insert_with(fresh);
         let index = match open.builder.append(record, headers.clone()) {
             Ok(index) => index,
             // The batch's first timestamp is too far away: a batch of its own has another one.
             Err(_) if !open.builder.is_empty() => {
-                self.full.push_back(std::mem::replace(&mut open, fresh()));
+                self.full.push_back(std::mem::replace(open, fresh()));
                 wake = true;
                 open.builder.append(record, headers)?
             }
             Err(error) => return Err(error.into()),
         };
-        if index == 0 {
-            self.batches += 1;
-            self.forget_resolved();
-            self.unresolved.push_back(Arc::clone(open.completer.outcome()));
-        }
         open.permits.absorb(&mut permits);
         let delivery = Delivery {
             outcome: Arc::clone(open.completer.outcome()),
@@ -107,7 +106,11 @@ impl Accumulator {
             timestamp: record.timestamp,
             waker: None,
         };
-        self.open = Some(open);
+        if index == 0 {
+            self.batches += 1;
+            self.forget_resolved();
+            self.unresolved.push_back(Arc::clone(&delivery.outcome));
+        }
         Ok(Append { delivery, wake })
     }
 
