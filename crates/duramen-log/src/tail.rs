@@ -53,15 +53,6 @@ impl TailCache {
         (at < self.frames.len()).then(|| self.frames.iter().skip(at))
     }
 
-    /// About how many bytes the frames from an index on have, if that one is here: as if all were of
-    /// one size.
-    pub(crate) fn bytes_from(&self, index: LogIndex) -> Option<u64> {
-        let first = self.frames.front()?.header.index;
-        let before = (index >= first).then(|| index.distance_from(first))?;
-        let frames = self.frames.len() as u64;
-        Some(self.bytes / frames * frames.checked_sub(before)?)
-    }
-
     /// The data frame that holds an offset, if it is here.
     pub(crate) fn holding_offset(&self, offset: Offset) -> Option<&FrameHeader> {
         if self.frames.front()?.header.base_offset > offset {

@@ -289,23 +289,6 @@ impl Group {
         Ok(Proposed { answer, term, started })
     }
 
-    /// Waits a moment if a follower is about to fall out of the leader's memory, or just did: see
-    /// [`limits::PACE_BYTES`]. To be called before an entry of so many bytes is proposed.
-    pub async fn pace(&self, bytes: usize) {
-        if bytes < limits::PACE_ENTRY_BYTES_MIN {
-            return;
-        }
-        let deadline = Instant::now() + limits::PACE_WAIT_MAX;
-        while let Some(slowest) = self.acknowledged.slowest(limits::PACE_SILENCE)
-            && self.replica.log.is_behind(slowest, limits::PACE_BYTES, limits::PACE_ENTRIES_MAX)
-        {
-            let progress = self.acknowledged.progress();
-            if tokio::time::timeout_at(deadline, progress).await.is_err() {
-                return;
-            }
-        }
-    }
-
     /// Proposes that everything below a log index may go (retention), and waits for the outcome.
     ///
     /// # Errors

@@ -25,24 +25,6 @@ pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 /// Bytes in flight in one stream.
 pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 
-/// A follower that is so many bytes behind may soon have to be served from the disk, which costs
-/// its leader several times as much and leaves it behind for good: see [`PACE_WAIT_MAX`].
-pub const PACE_BYTES: u64 = 4 << 20;
-
-/// One that is further behind than so many entries is left to itself: it would slow its leader down
-/// for long.
-pub const PACE_ENTRIES_MAX: u64 = 4_096;
-
-/// Entries below so many bytes do not wait: there the wait would cost more than it gains.
-pub const PACE_ENTRY_BYTES_MIN: usize = 256 << 10;
-
-/// How long each new entry may wait for such a follower: at most this, so that a slow disk slows
-/// nobody down to its own speed.
-pub const PACE_WAIT_MAX: Duration = Duration::from_millis(5);
-
-/// A follower that acknowledged nothing for this long is not waited for.
-pub const PACE_SILENCE: Duration = Duration::from_millis(50);
-
 /// Bytes of entries in one append; a single larger entry goes alone.
 pub const APPEND_BYTES_MAX: u64 = 1 << 20;
 

@@ -193,7 +193,6 @@ impl Actor {
         let proposal = Proposal { kind, payload, records, max_timestamp };
         let (term, number) = (self.term, self.next_number);
         self.next_number += 1;
-        self.group.pace(bytes).await;
         match self.group.propose(proposal, term).await {
             Ok(proposed) => self.flights.push(Box::pin(fly(number, term, items, proposed))),
             Err(error) => self.land(Flight { number, term, items, outcome: Err(error) }),

@@ -13,12 +13,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use duramen_types::{LogIndex, ReplicaId, Term};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::metrics;
 use crate::types::{GroupId, LogId, TypeConfig, Vote};
@@ -64,8 +61,6 @@ pub(super) struct Asked {
 struct Memory {
     term: u64,
     last: BTreeMap<ReplicaId, u64>,
-    /// When each acknowledged something last.
-    heard: BTreeMap<ReplicaId, Instant>,
     losses: BTreeMap<ReplicaId, Loss>,
 }
 
@@ -74,32 +69,16 @@ struct Memory {
 pub(crate) struct Acknowledged {
     group: GroupId,
     memory: Mutex<Memory>,
-    /// Told of every acknowledgement.
-    progress: Notify,
 }
 
 impl Acknowledged {
     pub(crate) fn new(group: GroupId) -> Self {
-        Self { group, memory: Mutex::default(), progress: Notify::new() }
+        Self { group, memory: Mutex::default() }
     }
 
     /// The replicas that lost what they acknowledged.
     pub(crate) fn losses(&self) -> Vec<Loss> {
         self.lock().losses.values().copied().collect()
-    }
-
-    /// The last index that the slowest of those replicas acknowledged that acknowledged anything
-    /// within a time.
-    pub(crate) fn slowest(&self, within: Duration) -> Option<LogIndex> {
-        let memory = self.lock();
-        let heard = memory.heard.iter().filter(|(_, at)| at.elapsed() < within);
-        let last = heard.filter_map(|(replica, _)| memory.last.get(replica)).min();
-        last.map(|last| LogIndex::new(*last))
-    }
-
-    /// Waits for the next acknowledgement of anybody.
-    pub(crate) async fn progress(&self) {
-        self.progress.notified().await;
     }
 
     /// Whether a replica is not known to have lost anything.
@@ -133,7 +112,6 @@ impl Acknowledged {
         if memory.term != asked.term {
             return Ok(());
         }
-        self.progress.notify_waiters();
         match answer {
             AppendEntriesResponse::Success => memory.note(asked.to, asked.last),
             AppendEntriesResponse::PartialSuccess(matching) => memory.note(asked.to, *matching),
@@ -180,7 +158,6 @@ impl Memory {
         if term > self.term {
             self.term = term;
             self.last.clear();
-            self.heard.clear();
         }
     }
 
@@ -192,7 +169,6 @@ impl Memory {
         if let Some(last) = last {
             let known = self.last.entry(replica).or_default();
             *known = last.index.max(*known);
-            self.heard.insert(replica, Instant::now());
         }
     }
 
