@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod golden;
 mod model;
+mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -163,6 +163,11 @@ impl SimDisk {
         self.lock_machine().tree.find(path)
     }
 
+    /// Says whether the disk has direct writes, which it has at first.
+    pub fn set_direct(&self, has_direct: bool) {
+        self.lock_machine().has_direct = has_direct;
+    }
+
     /// Limits the bytes that can be allocated, in blocks of 4 KiB; `None` is no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_machine().capacity_bytes = bytes;
@@ -319,6 +324,9 @@ impl Disk for SimDisk {
     }
 
     fn open_direct(&self, path: &Path) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        if !self.lock_machine().has_direct {
+            return Ok(None);
+        }
         self.open(path, OpenMode::Write).map(Some)
     }
 

@@ -38,6 +38,7 @@ pub(super) struct Machine {
     /// What all power losses together took.
     pub(super) losses: Losses,
     pub(super) capacity_bytes: Option<u64>,
+    pub(super) has_direct: bool,
     /// Calls so far that change the disk.
     pub(super) mutations: u64,
     /// The process that runs; handles and locks of earlier ones are dead.
@@ -61,6 +62,7 @@ impl Machine {
             faults_hit: 0,
             losses: Losses::default(),
             capacity_bytes: None,
+            has_direct: true,
             mutations: 0,
             process: 0,
             is_down: false,
