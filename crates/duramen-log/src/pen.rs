@@ -27,29 +27,35 @@ pub(crate) struct Stroke {
     pub(crate) what: What,
 }
 
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum What {
+    Frame(Placed),
+    /// No more frames follow: unused room is given back.
+    Fit {
+        bytes: u64,
+    },
+}
+
+/// A frame and its place in a file.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) position: u64,
+    /// The segment's head, in front of its first frame.
+    pub(crate) head: Option<SegmentHead>,
+    pub(crate) envelope: Envelope,
+    pub(crate) header: FrameHeader,
+    pub(crate) payload: Bytes,
+}
+
 impl Stroke {
     /// How long the file's written part is afterwards.
     pub(crate) fn end(&self) -> u64 {
         match &self.what {
-            What::Frame { position, header, .. } => position + header.frame_bytes(),
+            What::Frame(frame) => frame.position + frame.header.frame_bytes(),
             What::Fit { bytes } => *bytes,
         }
     }
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum What {
-    /// A frame goes to a position, and the segment's head in front of its first one.
-    Frame {
-        position: u64,
-        head: Option<SegmentHead>,
-        envelope: Envelope,
-        header: FrameHeader,
-        payload: Bytes,
-    },
-    /// No more frames follow: unused room is given back.
-    Fit { bytes: u64 },
 }
 
 /// Writes to one log's segments. Nothing is durable before a file's own sync.
@@ -77,31 +83,40 @@ struct Open {
 }
 
 impl Pen {
-    /// Carries out, in order.
-    pub(crate) fn write(&mut self, strokes: &[Stroke]) -> io::Result<()> {
-        STAGE.with_borrow_mut(|stage| {
-            let mut strokes = strokes.iter().peekable();
-            while let Some(stroke) = strokes.next() {
-                match &stroke.what {
-                    What::Fit { bytes } => {
-                        self.open(&stroke.file)?.file.set_len(*bytes)?;
-                        self.open = None;
-                    }
-                    What::Frame { position, head, .. } => {
-                        let begin = if head.is_some() { 0 } else { *position };
-                        let mut run = Run::begin(self.open(&stroke.file)?, stage, begin)?;
-                        run.put_frame(&stroke.what)?;
-                        while let Some(next) = strokes.next_if(|next| {
-                            Arc::ptr_eq(&next.file, &stroke.file)
-                                && matches!(next.what, What::Frame { .. })
-                        }) {
-                            run.put_frame(&next.what)?;
-                        }
-                        run.finish()?;
-                    }
+    /// Carries out, in order. After an error all of it may be carried out again.
+    pub(crate) fn write(&mut self, mut strokes: &[Stroke]) -> io::Result<()> {
+        while let Some(Stroke { file, what }) = strokes.first() {
+            let count = match what {
+                What::Fit { bytes } => {
+                    self.open(file)?.file.set_len(*bytes)?;
+                    self.open = None;
+                    1
                 }
+                What::Frame(_) => self.write_run(file, strokes)?,
+            };
+            strokes = strokes.get(count..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Writes the frames at the front that go into one file; answers how many that are.
+    fn write_run(&mut self, file: &Arc<SegmentFile>, strokes: &[Stroke]) -> io::Result<usize> {
+        let mut frames = strokes.iter().map_while(|stroke| match &stroke.what {
+            What::Frame(frame) if Arc::ptr_eq(&stroke.file, file) => Some(frame),
+            _ => None,
+        });
+        let Some(first) = frames.next() else { return Ok(0) };
+        let begin = if first.head.is_some() { 0 } else { first.position };
+        STAGE.with_borrow_mut(|stage| {
+            let mut run = Run::begin(self.open(file)?, stage, begin)?;
+            run.put_frame(first)?;
+            let mut count = 1;
+            for frame in frames {
+                run.put_frame(frame)?;
+                count += 1;
             }
-            Ok(())
+            run.finish()?;
+            Ok(count)
         })
     }
 
@@ -184,8 +199,8 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn put_frame(&mut self, frame: &What) -> io::Result<()> {
-        let What::Frame { head, envelope, header, payload, .. } = frame else { return Ok(()) };
+    fn put_frame(&mut self, frame: &Placed) -> io::Result<()> {
+        let Placed { head, envelope, header, payload, .. } = frame;
         if let Some(head) = head {
             self.put(&encode(head))?;
         }

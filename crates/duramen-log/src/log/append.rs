@@ -20,7 +20,7 @@ use crate::format::segment::{SEGMENT_HEAD_BYTES, SegmentHead};
 use crate::frame::{Frame, FrameHeader, HasPayload, NewFrame};
 use crate::limits::{FRAME_OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
 use crate::options::LogOptions;
-use crate::pen::{Stroke, What, room_for};
+use crate::pen::{Placed, Stroke, What, room_for};
 use crate::segment::{Segment, SegmentFile, SegmentId, Spacing, Summary};
 
 /// What an append did.
@@ -336,13 +336,13 @@ impl Log {
             let headers = writer.headers.get(run.frames.clone()).unwrap_or_default();
             let frames = frames.get(run.frames).unwrap_or_default();
             for (header, frame) in headers.iter().zip(frames) {
-                let what = What::Frame {
+                let what = What::Frame(Placed {
                     position: active.bytes,
                     head: head.take(),
                     envelope,
                     header: *header,
                     payload: frame.payload().clone(),
-                };
+                });
                 state.unwritten.push(Stroke { file: Arc::clone(&active.file), what });
                 state.push(header, frame.payload(), active.bytes);
                 active.bytes += header.frame_bytes();

@@ -238,7 +238,11 @@ impl Log {
     ) -> Result<Option<FrameHeader>, LogError> {
         let mut from = self.state().start.first_index;
         loop {
-            if self.state().written_end < below {
+            let is_behind = {
+                let state = self.state();
+                state.written_end < below.min(state.end.index)
+            };
+            if is_behind {
                 self.write_out()?;
             }
             let plan = {

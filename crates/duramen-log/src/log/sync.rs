@@ -28,8 +28,10 @@ impl Log {
     /// appends and reads go on meanwhile.
     ///
     /// # Errors
-    /// The first failure poisons the log for ever: a sync is never tried again, because the
-    /// kernel may have dropped the pages.
+    /// [`LogError::Full`] where the disk had no room for frames although it had promised it, as file
+    /// systems may that do not reserve it: nothing was synced, the frames stay in memory, and the
+    /// next sync writes them again. Any other failure poisons the log for ever: a sync is never
+    /// tried again, because the kernel may have dropped the pages.
     pub fn sync(&self) -> Result<Option<LogIndex>, LogError> {
         let _one = lock(&self.syncing);
         self.check_usable()?;
@@ -39,7 +41,7 @@ impl Log {
     /// The same, for a caller that holds `syncing`.
     pub(super) fn sync_locked(&self) -> Result<Option<LogIndex>, LogError> {
         let capture = self.state().capture();
-        self.write_out()?;
+        self.write_out().inspect_err(|_| self.state().names_dirty |= capture.sync_names)?;
         for segment in &capture.segments {
             segment.file().and_then(|file| sync(&*file)).map_err(self.poison("sync a segment"))?;
         }
@@ -52,24 +54,38 @@ impl Log {
         Ok(durable_end.prev())
     }
 
-    /// Writes to the files what has been appended so far.
+    /// Writes to the files what has been appended so far. Where the disk is full nothing counts as
+    /// written, and all of it is written again the next time.
     pub(crate) fn write_out(&self) -> Result<(), LogError> {
         let mut pen = lock(&self.pen);
-        let (end, strokes) = {
+        // What another one failed to write is not there any more: none of it may count as written.
+        self.check_usable()?;
+        let (end, mut strokes) = {
             let mut state = self.state();
             (state.end.index, std::mem::take(&mut state.unwritten))
         };
         if strokes.is_empty() {
             return Ok(());
         }
-        pen.write(&strokes).map_err(self.poison("write a segment"))?;
-        self.state().written(end, &strokes);
-        Ok(())
+        match pen.write(&strokes) {
+            Ok(()) => {
+                self.state().written(end, &strokes);
+                Ok(())
+            }
+            Err(error) if is_full(&error) => {
+                let mut state = self.state();
+                strokes.append(&mut state.unwritten);
+                state.unwritten = strokes;
+                Err(LogError::Full)
+            }
+            Err(error) => Err(self.poison("write a segment")(error)),
+        }
     }
 
     /// Nothing was truncated meanwhile, for that takes `syncing` too.
     fn complete(&self, capture: &Capture) -> LogIndex {
         let mut state = self.state();
+        assert!(capture.end.index <= state.written_end, "what is durable was written");
         for segment in &mut state.segments {
             if segment.dirty.is_some_and(|write| write <= capture.writes) {
                 segment.dirty = None;
@@ -137,7 +153,8 @@ impl Log {
     /// open need not scan. The log takes no appends and syncs afterwards; reads go on.
     ///
     /// # Errors
-    /// As [`Log::sync`]; a log that has lost its end is only synced.
+    /// As [`Log::sync`], and any failure poisons the log: whoever closes it will not come back. A log
+    /// that has lost its end is only synced.
     pub fn close(&self) -> Result<(), LogError> {
         let _one = lock(&self.syncing);
         let mut writer = lock(&self.writer);
@@ -148,7 +165,7 @@ impl Log {
             let is_whole = state.damaged.is_empty() && state.end_lost.is_none();
             (state.generation, last.map(|last| last.summary.base.index), is_whole)
         };
-        self.write_out()?;
+        self.write_out().inspect_err(|_| self.poisoned.store(true, Ordering::Release))?;
         // What is damaged stays as it is: behind the log's end may lie what nothing else tells of.
         if is_whole {
             writer.fit_active().map_err(self.poison("close the active segment"))?;

@@ -1,6 +1,6 @@
 //! Stories of a log whose disk fails or is full, or has lost what was on it.
 
-use duramen_env::{DiskCall, Fault};
+use duramen_env::{CrashMode, DiskCall, Fault};
 use duramen_types::ClusterId;
 
 use super::{World, all, append, at, data, data_of, identity};
@@ -95,4 +95,80 @@ fn a_full_disk_changes_nothing_and_passes() {
     let (log, recovery) = world.open();
     assert!(recovery.torn.is_none() && recovery.damaged.is_empty());
     assert_eq!(all(&log), after);
+}
+
+/// The disk is full when frames are written, with and without a part of them on it.
+#[test]
+fn a_full_disk_that_a_write_meets_changes_nothing_and_passes() {
+    let full = std::io::ErrorKind::StorageFull;
+    for (has_direct, is_partial) in [(true, true), (true, false), (false, true), (false, false)] {
+        let world = World::new(1);
+        world.sim.set_direct(has_direct);
+        let log = world.create();
+        append(&log, 0..5, 1).unwrap();
+        log.sync().unwrap();
+        append(&log, 5..40, 1).unwrap();
+        let before = all(&log);
+        for _ in 0..2 {
+            let fault = Fault::new(DiskCall::Write).path_contains(".log").after(2).error(full);
+            world.sim.inject(if is_partial { fault.partial() } else { fault });
+            assert!(matches!(log.sync(), Err(LogError::Full)));
+            assert_eq!((log.durable_index(), all(&log)), (Some(at(4)), before.clone()));
+        }
+        assert_eq!(world.sim.faults_hit(), 2);
+        append(&log, 40..60, 1).unwrap();
+        log.sync().unwrap();
+        let after = all(&log);
+        assert_eq!((log.durable_index(), after.len()), (Some(at(59)), 60));
+        drop(log);
+        world.sim.crash(CrashMode::KeepNone);
+        world.sim.reopen();
+        let (log, recovery) = world.open();
+        assert!(recovery.torn.is_none() && recovery.damaged.is_empty(), "{recovery:?}");
+        assert_eq!(all(&log), after);
+    }
+}
+
+#[test]
+fn a_frame_that_a_full_disk_did_not_take_does_not_come_back() {
+    let full = std::io::ErrorKind::StorageFull;
+    for (mode, seed) in CrashMode::ALL.into_iter().flat_map(|mode| (0..8).map(move |n| (mode, n))) {
+        let mut world = World::new(seed);
+        world.options.segment_bytes = 1 << 16;
+        let log = world.create();
+        append(&log, 0..6, 1).unwrap();
+        log.sync().unwrap();
+        log.append(&[data_of(6, 1, 40), data_of(7, 1, 900)]).unwrap();
+        world.sim.inject(Fault::new(DiskCall::Write).path_contains(".log").error(full).partial());
+        assert!(matches!(log.sync(), Err(LogError::Full)));
+        // Its leader has others for these places.
+        log.truncate_after(Some(at(5))).unwrap();
+        let other = data_of(6, 2, 300);
+        log.append(std::slice::from_ref(&other)).unwrap();
+        if seed % 2 == 0 {
+            log.sync().unwrap();
+        }
+        drop(log);
+        world.sim.crash(mode);
+        world.sim.reopen();
+        let (log, recovery) = world.open();
+        assert!(recovery.damaged.is_empty(), "{recovery:?}");
+        let found = log.read(at(6).min(log.end_index()), log.end_index(), 1).unwrap_or_default();
+        assert!(found.iter().all(|frame| frame.payload == other.payload), "{mode:?} {seed}");
+        assert!(seed % 2 == 1 || log.end_index() == at(7), "what was synced is there");
+    }
+}
+
+#[test]
+fn what_a_reader_failed_to_write_is_not_durable() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..5, 1).unwrap();
+    log.sync().unwrap();
+    append(&log, 5..9, 1).unwrap();
+    world.sim.inject(Fault::new(DiskCall::Write).path_contains(".log"));
+    log.write_out().unwrap_err();
+    assert!(matches!(log.sync(), Err(LogError::Poisoned)));
+    assert!(matches!(log.write_out(), Err(LogError::Poisoned)), "nothing is left to be written");
+    assert_eq!(log.durable_index(), Some(at(4)));
 }
