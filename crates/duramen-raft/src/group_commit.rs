@@ -12,7 +12,15 @@ use crate::limits;
 /// Called with the outcome of the sync that covered the request.
 pub(crate) type OnSynced = Box<dyn FnOnce(Result<(), Arc<io::Error>>) + Send>;
 
-type SyncFn = dyn Fn() -> io::Result<()> + Send + Sync;
+/// What a sync came to that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Synced {
+    Done,
+    /// The disk has no room for what is to be synced; nothing has happened.
+    NoRoom,
+}
+
+type SyncFn = dyn Fn() -> io::Result<Synced> + Send + Sync;
 
 /// Syncs one file or log, off the async threads, never twice at the same time.
 #[derive(Clone)]
@@ -43,10 +51,11 @@ impl fmt::Debug for GroupCommit {
 }
 
 impl GroupCommit {
-    /// Commits by calling `sync`, which makes durable all that was written before the call.
+    /// Commits by calling `sync`, which makes durable all that was written before the call. While it
+    /// finds no room it is called again, and everybody waits.
     pub(crate) fn new<S>(name: &'static str, tasks: Tasks, permits: Arc<Semaphore>, sync: S) -> Self
     where
-        S: Fn() -> io::Result<()> + Send + Sync + 'static,
+        S: Fn() -> io::Result<Synced> + Send + Sync + 'static,
     {
         let state = Mutex::new(State::default());
         let shared = Shared { name, tasks, permits, sync: Box::new(sync), state };
@@ -76,8 +85,11 @@ impl Shared {
         while self.is_wanted() {
             let permit = self.permits.acquire().await;
             let shared = Arc::clone(&self);
-            self.tasks.blocking(self.name, move || shared.sync_rounds()).await;
+            let synced = self.tasks.blocking(self.name, move || shared.sync_rounds()).await;
             drop(permit);
+            if synced == Synced::NoRoom {
+                tokio::time::sleep(limits::NO_ROOM_WAIT).await;
+            }
         }
     }
 
@@ -90,17 +102,27 @@ impl Shared {
 
     /// Syncs as long as somebody waits, but lets others have their turn after a while. Who waited is
     /// told from this thread: one change of threads less in the latency of an acknowledgement.
-    fn sync_rounds(&self) {
+    fn sync_rounds(&self) -> Synced {
         for _ in 0..limits::SYNC_ROUNDS {
-            let waiting = std::mem::take(&mut self.lock().waiting);
+            let mut waiting = std::mem::take(&mut self.lock().waiting);
             if waiting.is_empty() {
-                return;
+                break;
             }
-            let outcome = (self.sync)().map_err(Arc::new);
+            let outcome = match (self.sync)() {
+                Ok(Synced::Done) => Ok(()),
+                Ok(Synced::NoRoom) => {
+                    let mut state = self.lock();
+                    waiting.append(&mut state.waiting);
+                    state.waiting = waiting;
+                    return Synced::NoRoom;
+                }
+                Err(error) => Err(Arc::new(error)),
+            };
             for done in waiting {
                 done(outcome.clone());
             }
         }
+        Synced::Done
     }
 }
 
@@ -118,7 +140,7 @@ mod tests {
         let hold = Arc::clone(&permits).acquire_owned().await.unwrap();
         let commit = GroupCommit::new("test", Tasks::real(), permits, move || {
             counted.fetch_add(1, Ordering::SeqCst);
-            Ok(())
+            Ok(Synced::Done)
         });
         let mut answers = Vec::new();
         for _ in 0..10 {
@@ -134,5 +156,29 @@ mod tests {
             assert!(answer.await.unwrap());
         }
         assert!(syncs.load(Ordering::SeqCst) <= 2, "ten requests need at most two syncs");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_is_told_when_there_is_some() {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        let permits = Arc::new(Semaphore::new(1));
+        let commit = GroupCommit::new("test", Tasks::real(), permits, move || {
+            let is_full = counted.fetch_add(1, Ordering::SeqCst) < 3;
+            Ok(if is_full { Synced::NoRoom } else { Synced::Done })
+        });
+        let (told, mut order) = tokio::sync::mpsc::channel(5);
+        for number in 0..5 {
+            let told = told.clone();
+            commit.request(Box::new(move |outcome| {
+                outcome.unwrap();
+                told.try_send(number).unwrap();
+            }));
+            tokio::task::yield_now().await;
+        }
+        for number in 0..5 {
+            assert_eq!(order.recv().await, Some(number));
+        }
+        assert!(tries.load(Ordering::SeqCst) > 3);
     }
 }

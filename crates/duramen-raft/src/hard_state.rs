@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub(crate) use self::format::Owner;
 use self::format::{HEAD_BYTES, Head, RECORD_BYTES, Record, SLOT_BYTES, Slot, Votes};
 pub use self::vote_store::{SavedVote, VoteStore};
-use crate::group_commit::GroupCommit;
+use crate::group_commit::{GroupCommit, Synced};
 use crate::types::{GroupId, Vote};
 
 const FILE: &str = "hardstate";
@@ -205,7 +205,9 @@ impl HardState {
         let shared = Arc::new(Shared { disk, dir, owner, compact_records_min, state });
         let syncing = Arc::clone(&shared);
         let permits = Arc::new(Semaphore::new(1));
-        let commit = GroupCommit::new("hard-state-sync", tasks, permits, move || syncing.sync());
+        let commit = GroupCommit::new("hard-state-sync", tasks, permits, move || {
+            syncing.sync().map(|()| Synced::Done)
+        });
         Ok(Self { shared, commit })
     }
 

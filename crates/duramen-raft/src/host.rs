@@ -22,7 +22,7 @@ pub use self::error::{GroupOpenError, HostError};
 use self::files::{PARTITIONS, has_replicas};
 use crate::fail_stop::FailStop;
 use crate::group::Group;
-use crate::group_commit::GroupCommit;
+use crate::group_commit::{GroupCommit, Synced};
 use crate::hard_state::{HardState, Owner};
 use crate::machine::{Machine, StateMachine};
 use crate::network::{GroupNetworkFactory, Links, PeerHandler, PeerServer};
@@ -352,7 +352,8 @@ impl RaftHost {
             let started = clock.monotonic();
             let synced = match syncing.sync() {
                 // Closing synced all there was.
-                Ok(_) | Err(LogError::Closed) => Ok(()),
+                Ok(_) | Err(LogError::Closed) => Ok(Synced::Done),
+                Err(LogError::Full) => Ok(Synced::NoRoom),
                 Err(error) => Err(io::Error::other(error)),
             };
             metrics::synced(clock.monotonic().saturating_sub(started));

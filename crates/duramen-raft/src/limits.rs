@@ -52,6 +52,9 @@ pub const TRANSFER_LAG_ENTRIES_MAX: u64 = 256;
 /// Files synced at the same time.
 pub const SYNCS_IN_PARALLEL: usize = 16;
 
+/// How long a log that the disk has no room for waits before it tries again.
+pub const NO_ROOM_WAIT: Duration = Duration::from_millis(500);
+
 /// Syncs of one log in a row before others that wait have their turn.
 pub const SYNC_ROUNDS: usize = 8;
 

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::cluster::{PARTITION, options};
 use crate::FailStop;
-use crate::group_commit::GroupCommit;
+use crate::group_commit::{GroupCommit, Synced};
 use crate::hard_state::{HardState, Owner};
 use crate::machine::Machine;
 use crate::replica::{Replica, ReplicaParts};
@@ -40,7 +40,7 @@ impl Stores {
         let tasks = env.tasks.clone();
         let hard_state = HardState::open(&env.disk, dir, owner, false, tasks).unwrap();
         let syncing = Arc::clone(&log);
-        let sync = move || syncing.sync().map(|_| ()).map_err(io::Error::other);
+        let sync = move || syncing.sync().map(|_| Synced::Done).map_err(io::Error::other);
         let commit = GroupCommit::new("sync", env.tasks.clone(), Arc::new(Semaphore::new(1)), sync);
         let parts = ReplicaParts {
             env,
