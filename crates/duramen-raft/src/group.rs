@@ -111,8 +111,6 @@ struct GroupClock {
     /// As `heard_ms`, but a campaign or a vote of its own does not count.
     led_ms: AtomicU64,
     patience_ms: AtomicU64,
-    /// Whether this may be its group's only voter, which waits for nobody.
-    maybe_alone: AtomicBool,
     beat_ms: AtomicU64,
 }
 
@@ -135,7 +133,6 @@ impl Group {
             heard_ms: AtomicU64::new(0),
             led_ms: AtomicU64::new(0),
             patience_ms: AtomicU64::new(0),
-            maybe_alone: AtomicBool::new(true),
             beat_ms: AtomicU64::new(0),
         };
         let maintenance = std::sync::Mutex::new(None);
@@ -355,8 +352,17 @@ impl Group {
             return false;
         }
         let metrics = self.raft.server_metrics();
+        let (is_leader, is_voter, alone) = {
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let mut voters = membership.voter_ids();
+            let me = self.replica.id.get();
+            let is_voter = membership.voter_ids().any(|id| id == me);
+            let alone = is_voter && voters.all(|id| id == me);
+            (metrics.state == ServerState::Leader, is_voter, alone)
+        };
         let now = self.clock.now_ms();
-        if metrics.borrow_watched().state == ServerState::Leader {
+        if is_leader {
             self.heard_from_leader();
             let interval = limits::HEARTBEAT_INTERVAL.as_millis();
             let last = self.clock.beat_ms.load(Ordering::Relaxed);
@@ -367,22 +373,7 @@ impl Group {
             return true;
         }
         let heard = self.clock.heard_ms.load(Ordering::Relaxed);
-        let patience = self.clock.patience_ms.load(Ordering::Relaxed);
-        let is_patient = now.saturating_sub(heard) < patience;
-        // Who is a member costs more to find out than all the rest of a tick.
-        if is_patient && !self.clock.maybe_alone.load(Ordering::Relaxed) {
-            return false;
-        }
-        let (is_voter, alone) = {
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let me = self.replica.id.get();
-            let is_voter = membership.voter_ids().any(|id| id == me);
-            (is_voter, is_voter && membership.voter_ids().all(|id| id == me))
-        };
-        let is_known = metrics.borrow_watched().membership_config.log_id().is_some();
-        self.clock.maybe_alone.store(alone || !is_known, Ordering::Relaxed);
-        let patience = if alone { 0 } else { patience };
+        let patience = if alone { 0 } else { self.clock.patience_ms.load(Ordering::Relaxed) };
         if is_voter && now.saturating_sub(heard) >= patience {
             self.heard_from_leader();
             self.draw_patience();
