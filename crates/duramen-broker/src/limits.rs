@@ -110,6 +110,9 @@ pub const STOPPED_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the leader of a partition looks at the replacement of one of its replicas.
 pub const REPLACE_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether there are such replicas; changed metadata is looked at at once.
+pub const REPLACE_LOOK: Duration = Duration::from_secs(1);
+
 /// How long one step of a replacement may take before it is looked at again.
 pub const REPLACE_STEP: Duration = Duration::from_secs(10);
 

@@ -8,11 +8,14 @@ use duramen_types::{LogIndex, ReplicaId, Term};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::impls::OneshotResponder;
+use openraft::metrics::{RaftDataMetrics, RaftServerMetrics};
 use openraft::raft::ClientWriteResult;
-use openraft::{Raft, ServerState};
+use openraft::type_config::alias::WatchReceiverOf;
+use openraft::{Raft, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::hibernation::{Hibernation, Stage};
 use crate::limits;
 use crate::machine::Machine;
 use crate::metrics;
@@ -89,9 +92,11 @@ fn not_leader(forward: &ForwardToLeader<TypeConfig>) -> ProposeError {
 pub struct Group {
     pub(crate) replica: Arc<Replica>,
     raft: RaftHandle,
+    watched: Watched,
     members: Members,
     acknowledged: Arc<Acknowledged>,
     clock: GroupClock,
+    hibernation: Hibernation,
     /// Set by the host when the disk has no room for entries that carry records.
     disk_full: Arc<AtomicBool>,
     maintenance: std::sync::Mutex<Option<TaskHandle<()>>>,
@@ -101,6 +106,13 @@ impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Group").field("id", &self.replica.group).finish_non_exhaustive()
     }
+}
+
+/// What openraft says of itself. Kept, for each look at a new receiver would cost several counters.
+struct Watched {
+    all: WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
+    data: WatchReceiverOf<TypeConfig, RaftDataMetrics<TypeConfig>>,
+    server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
 }
 
 /// When the group last heard of a leader and when it will campaign; in milliseconds since `base`.
@@ -116,7 +128,12 @@ struct GroupClock {
 
 impl GroupClock {
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.at_ms(Instant::now())
+    }
+
+    fn at_ms(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.base);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -136,7 +153,23 @@ impl Group {
             beat_ms: AtomicU64::new(0),
         };
         let maintenance = std::sync::Mutex::new(None);
-        let group = Self { replica, raft, members, acknowledged, clock, disk_full, maintenance };
+        let hibernation = Hibernation::new();
+        let watched = Watched {
+            all: raft.metrics(),
+            data: raft.data_metrics(),
+            server: raft.server_metrics(),
+        };
+        let group = Self {
+            replica,
+            raft,
+            watched,
+            members,
+            acknowledged,
+            clock,
+            hibernation,
+            disk_full,
+            maintenance,
+        };
         group.draw_patience();
         group
     }
@@ -164,6 +197,18 @@ impl Group {
         &self.raft
     }
 
+    /// What openraft says of its log, and of other replicas if this one leads.
+    pub(crate) const fn data(&self) -> &WatchReceiverOf<TypeConfig, RaftDataMetrics<TypeConfig>> {
+        &self.watched.data
+    }
+
+    /// What openraft says of its vote and of who leads and takes part.
+    pub(crate) const fn server(
+        &self,
+    ) -> &WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>> {
+        &self.watched.server
+    }
+
     pub(crate) const fn members(&self) -> &Members {
         &self.members
     }
@@ -177,8 +222,7 @@ impl Group {
     #[must_use]
     pub fn status(&self) -> GroupStatus {
         let stopped = self.is_stopped();
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.watched.server.borrow_watched();
         GroupStatus {
             term: Term::new(metrics.vote.leader_id.term),
             is_leader: !stopped && metrics.state == ServerState::Leader,
@@ -189,8 +233,8 @@ impl Group {
 
     /// Whether openraft has stopped, by itself or on demand: it leaves its other metrics as they
     /// were then, and a leader that stopped would go on serving.
-    fn is_stopped(&self) -> bool {
-        self.raft.metrics().borrow_watched().running_state.is_err()
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.watched.all.borrow_watched().running_state.is_err()
     }
 
     /// What Raft itself could not read of the log or what its leader misses in it, if anything: it
@@ -209,7 +253,7 @@ impl Group {
 
     /// Whom it follows or voted for last.
     pub(crate) fn vote(&self) -> Vote {
-        self.raft.server_metrics().borrow_watched().vote
+        self.watched.server.borrow_watched().vote
     }
 
     /// Its leader says that this replica acknowledged an entry that it does not have: from now on it
@@ -231,7 +275,7 @@ impl Group {
 
     /// Changes of leader and term, for tasks that wait for them.
     pub async fn status_changed(&self, seen: GroupStatus) -> GroupStatus {
-        let mut metrics = self.raft.server_metrics();
+        let mut metrics = self.watched.server.clone();
         loop {
             let now = self.status();
             if now != seen || metrics.changed().await.is_err() {
@@ -244,8 +288,13 @@ impl Group {
     /// then; `None` if it does not lead or was not answered yet.
     #[must_use]
     pub fn led_ago(&self) -> Option<std::time::Duration> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
+        let answered = self.answered_ago()?;
+        Some(self.hibernation.vouched_ago().map_or(answered, |vouched| vouched.min(answered)))
+    }
+
+    /// The same as openraft knows it, which has heard nothing since the group hibernates.
+    pub(crate) fn answered_ago(&self) -> Option<std::time::Duration> {
+        let metrics = self.watched.all.borrow_watched();
         let mut voters = metrics.membership_config.membership().voter_ids();
         let me = self.replica.id.get();
         if metrics.running_state.is_err() || metrics.state != ServerState::Leader {
@@ -280,6 +329,7 @@ impl Group {
     /// [`ProposeError::Stopped`]; other outcomes come by the returned value.
     pub async fn propose(&self, proposal: Proposal, term: Term) -> Result<Proposed, ProposeError> {
         let started = Instant::now();
+        self.awaken().await;
         let (responder, answer) = OneshotResponder::new_pair();
         let write = self.raft.write(proposal).with_leader(term.get()).responder(responder);
         write.await.map_err(|_| ProposeError::Stopped)?;
@@ -323,8 +373,14 @@ impl Group {
 
     /// Notes that a leader has spoken.
     pub(crate) fn led(&self) {
-        self.clock.led_ms.store(self.clock.now_ms(), Ordering::Relaxed);
-        self.heard_from_leader();
+        self.led_at(Instant::now());
+    }
+
+    /// As [`Self::led`], at a time that was looked up already.
+    pub(crate) fn led_at(&self, now: Instant) {
+        let now = self.clock.at_ms(now);
+        self.clock.led_ms.store(now, Ordering::Relaxed);
+        self.clock.heard_ms.store(now, Ordering::Relaxed);
     }
 
     /// For how long no leader has spoken to this replica, if another one leads: since it was opened
@@ -344,16 +400,34 @@ impl Group {
         self.clock.patience_ms.store(patience, Ordering::Relaxed);
     }
 
+    pub(crate) const fn hibernation(&self) -> &Hibernation {
+        &self.hibernation
+    }
+
     /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended.
     /// Nothing is awaited: a group that cannot take a message at once is busy, and so alive.
-    pub(crate) fn tick(&self) -> bool {
+    pub(crate) fn tick(&self, now: Instant) -> bool {
         use futures::FutureExt as _;
+        let now = self.clock.at_ms(now);
+        let heard = self.clock.heard_ms.load(Ordering::Relaxed);
+        let patience = self.clock.patience_ms.load(Ordering::Relaxed);
+        let interval = u64::try_from(limits::HEARTBEAT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        if self.hibernation.stage() == Stage::Asleep {
+            // Whether it leads still is looked up for its beats.
+            self.clock.heard_ms.store(now, Ordering::Relaxed);
+            return true;
+        }
+        if self.hibernation.is_vouched() {
+            if now.saturating_sub(heard) < patience {
+                return false;
+            }
+            self.hibernation.set_vouched(false);
+        }
         if self.is_stopped() {
             return false;
         }
-        let metrics = self.raft.server_metrics();
         let (is_leader, is_voter, alone) = {
-            let metrics = metrics.borrow_watched();
+            let metrics = self.watched.server.borrow_watched();
             let membership = metrics.membership_config.membership();
             let mut voters = membership.voter_ids();
             let me = self.replica.id.get();
@@ -361,19 +435,22 @@ impl Group {
             let alone = is_voter && voters.all(|id| id == me);
             (metrics.state == ServerState::Leader, is_voter, alone)
         };
-        let now = self.clock.now_ms();
         if is_leader {
             self.heard_from_leader();
-            let interval = limits::HEARTBEAT_INTERVAL.as_millis();
+            if self.hibernation.stage() == Stage::Waking && self.is_answered() {
+                self.hibernation.awoke();
+            }
             let last = self.clock.beat_ms.load(Ordering::Relaxed);
-            if u128::from(now.saturating_sub(last)) >= interval {
+            if now.saturating_sub(last) >= interval {
                 self.clock.beat_ms.store(now, Ordering::Relaxed);
                 drop(self.raft.trigger().heartbeat().now_or_never());
             }
             return true;
         }
-        let heard = self.clock.heard_ms.load(Ordering::Relaxed);
-        let patience = if alone { 0 } else { self.clock.patience_ms.load(Ordering::Relaxed) };
+        if self.hibernation.stage() != Stage::Awake {
+            self.hibernation.resign();
+        }
+        let patience = if alone { 0 } else { patience };
         if is_voter && now.saturating_sub(heard) >= patience {
             self.heard_from_leader();
             self.draw_patience();
@@ -387,6 +464,7 @@ impl Group {
     /// Stops the replica; its data stays. Everything acknowledged is durable already; what this
     /// adds is a fast next start.
     pub(crate) async fn close(&self) {
+        self.hibernation.resign();
         drop(crate::replica::lock(&self.maintenance).take());
         if self.raft.shutdown().await.is_err() {
             tracing::warn!(group = %self.id(), "the group's task had failed before its shutdown");

@@ -46,6 +46,10 @@ impl Groups {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    pub(crate) fn each(&self, visit: impl FnMut(&Arc<Group>)) {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().for_each(visit);
+    }
+
     fn insert(&self, group: Arc<Group>) {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         by_id.insert(group.id(), group);
@@ -129,12 +133,14 @@ impl RaftHost {
         let tasks = env.tasks.clone();
         let hard_state = HardState::open(&env.disk, dir, owner, has_replicas, tasks)?;
         let groups = Arc::new(Groups::default());
-        let ticker = env.tasks.critical("group-ticker", ticker::run(Arc::clone(&groups)));
+        let links = Arc::new(Links::new(env, local));
+        let ticking = ticker::run(Arc::clone(&groups), Arc::clone(&links));
+        let ticker = env.tasks.critical("group-ticker", ticking);
         Ok(Arc::new(Self {
             env: env.clone(),
             dir: dir.into(),
             local,
-            links: Arc::new(Links::new(env, local)),
+            links,
             groups,
             hard_state: Arc::new(hard_state),
             syncs: Arc::new(Semaphore::new(limits::SYNCS_IN_PARALLEL)),

@@ -18,6 +18,7 @@ pub mod fuzz;
 mod group;
 mod group_commit;
 mod hard_state;
+mod hibernation;
 mod host;
 pub mod limits;
 mod machine;

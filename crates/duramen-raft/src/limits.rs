@@ -15,6 +15,11 @@ pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(800);
 /// How often the shared ticker looks at the groups.
 pub const TICK: Duration = Duration::from_millis(25);
 
+/// How long a group must have had nothing to do before it hibernates: longer than answers to beats
+/// are waited for, so that none of them is about an earlier time that the group hibernated.
+pub const HIBERNATE_AFTER: Duration = Duration::from_secs(3);
+const _: () = assert!(HIBERNATE_AFTER.as_millis() > 2 * ELECTION_TIMEOUT_MAX.as_millis());
+
 /// An append stream whose oldest request has no answer for this long ends itself: openraft sets no
 /// time limit, and a hung stream would stall the follower and retention for ever.
 pub const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

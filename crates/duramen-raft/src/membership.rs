@@ -123,8 +123,7 @@ impl Group {
     /// voters of both sides while they change.
     #[must_use]
     pub fn membership(&self) -> GroupMembers {
-        let metrics = self.raft().server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.server().borrow_watched();
         let membership = metrics.membership_config.membership();
         GroupMembers {
             voters: membership.voter_ids().map(ReplicaId::new).collect(),
@@ -132,12 +131,18 @@ impl Group {
         }
     }
 
+    /// Whether there are members that only receive.
+    #[must_use]
+    pub fn has_learners(&self) -> bool {
+        let metrics = self.server().borrow_watched();
+        metrics.membership_config.membership().learner_ids().next().is_some()
+    }
+
     /// Whether the last change of members is complete and committed. While it is not, the same
     /// change finishes it.
     #[must_use]
     pub fn is_membership_settled(&self) -> bool {
-        let metrics = self.raft().server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.server().borrow_watched();
         let stored = &metrics.membership_config;
         let end = stored.log_id().map_or(0, |id| id.index + 1);
         let is_joint = stored.membership().get_joint_config().len() > 1;
@@ -147,14 +152,17 @@ impl Group {
     /// How far each member is, this replica included; `None` unless it leads.
     #[must_use]
     pub fn replication(&self) -> Option<BTreeMap<ReplicaId, ReplicaLag>> {
-        let metrics = self.raft().data_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.data().borrow_watched();
         let end = metrics.last_log.map_or(0, |last| last.index + 1);
         let heard = metrics.heartbeat.as_ref();
+        let vouchers = self.hibernation().vouchers();
         let lag = |(id, matched): (&u64, &Option<LogId>)| {
             let have = matched.map_or(0, |matched| matched.index + 1);
             let matched = matched.map(|matched| LogIndex::new(matched.index));
             let silent_for = heard.and_then(|heard| Some((*heard.get(id)?)?.elapsed()));
+            let voucher = vouchers.iter().find(|voucher| voucher.replica.get() == *id);
+            let vouched = voucher.map(|voucher| voucher.answered.elapsed());
+            let silent_for = silent_for.into_iter().chain(vouched).min();
             let entries = end.saturating_sub(have);
             (ReplicaId::new(*id), ReplicaLag { matched, entries, silent_for })
         };
@@ -167,6 +175,7 @@ impl Group {
     /// # Errors
     /// [`ChangeError`].
     pub async fn add_learner(&self, replica: ReplicaId) -> Result<(), ChangeError> {
+        self.awaken().await;
         changed(self.raft().add_learner(replica.get(), (), false).await)
     }
 
@@ -176,6 +185,7 @@ impl Group {
     /// [`ChangeError`]; `Invalid` if it votes.
     pub async fn remove_learner(&self, replica: ReplicaId) -> Result<(), ChangeError> {
         let change = ChangeMembers::RemoveNodes(BTreeSet::from([replica.get()]));
+        self.awaken().await;
         changed(self.raft().change_membership(change, false).await)
     }
 
@@ -187,6 +197,7 @@ impl Group {
     /// [`ChangeError`].
     pub async fn change_voters(&self, voters: &BTreeSet<ReplicaId>) -> Result<(), ChangeError> {
         let voters: BTreeSet<u64> = voters.iter().map(|id| id.get()).collect();
+        self.awaken().await;
         changed(self.raft().change_membership(voters, false).await)
     }
 
@@ -201,9 +212,9 @@ impl Group {
         from: &BTreeSet<ReplicaId>,
         to: &BTreeSet<ReplicaId>,
     ) -> Result<(), ChangeError> {
+        self.awaken().await;
         let seen = {
-            let metrics = self.raft().server_metrics();
-            let metrics = metrics.borrow_watched();
+            let metrics = self.server().borrow_watched();
             let stored = &metrics.membership_config;
             let is_known = stored.membership().get_joint_config().iter().all(|config| {
                 let config: BTreeSet<_> = config.iter().copied().map(ReplicaId::new).collect();
@@ -238,6 +249,7 @@ impl Group {
         if !self.membership().voters.contains(&to) {
             return Err(TransferError::NotVoter { to });
         }
+        self.awaken().await;
         let lag = self.replication().and_then(|members| members.get(&to).copied());
         let Some(lag) = lag else { return Err(TransferError::Silent { to }) };
         if lag.silent_for.is_none_or(|silent_for| silent_for >= limits::ELECTION_TIMEOUT_MIN) {

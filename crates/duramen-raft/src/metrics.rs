@@ -18,6 +18,8 @@ pub const ACKNOWLEDGED_LOST: &str = "duramen_acknowledged_lost_total";
 pub const GROUPS_LED: &str = "duramen_groups_led";
 /// Groups this node has a replica of.
 pub const GROUPS: &str = "duramen_groups";
+/// Groups this node has a replica of that have no work and cost no heartbeats.
+pub const GROUPS_HIBERNATING: &str = "duramen_groups_hibernating";
 
 pub(crate) fn appended(bytes: usize, took: Duration) {
     metrics::counter!(APPEND_BYTES).increment(bytes as u64);
@@ -40,8 +42,19 @@ pub(crate) fn election() {
     metrics::counter!(ELECTIONS).increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a node has far fewer than 2^52 groups")]
-pub(crate) fn groups(all: usize, led: usize) {
-    metrics::gauge!(GROUPS).set(all as f64);
-    metrics::gauge!(GROUPS_LED).set(led as f64);
+/// Groups of a node.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Groups {
+    pub(crate) all: usize,
+    pub(crate) led: usize,
+    pub(crate) hibernating: usize,
+}
+
+impl Groups {
+    #[expect(clippy::cast_precision_loss, reason = "a node has far fewer than 2^52 groups")]
+    pub(crate) fn report(self) {
+        metrics::gauge!(GROUPS).set(self.all as f64);
+        metrics::gauge!(GROUPS_LED).set(self.led as f64);
+        metrics::gauge!(GROUPS_HIBERNATING).set(self.hibernating as f64);
+    }
 }

@@ -177,8 +177,7 @@ impl Group {
     /// How many voters have a committed entry on disk for sure, and how many voters there are.
     #[must_use]
     pub fn quorum(&self) -> (u32, u32) {
-        let metrics = self.raft().server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.server().borrow_watched();
         let voters = metrics.membership_config.membership().voter_ids().count();
         let voters = u32::try_from(voters).unwrap_or(u32::MAX);
         (voters / 2 + 1, voters)

@@ -10,6 +10,7 @@ mod content;
 mod crash_points;
 mod faults;
 mod gate;
+mod hibernation;
 mod leadership;
 mod liars;
 mod node;

@@ -63,14 +63,14 @@ pub(super) async fn run(member: &Member) {
     let mut waiting: BTreeMap<(TopicPartition, ReplicaId), Instant> = BTreeMap::new();
     loop {
         changes.borrow_and_update();
-        let due = due(member, &mut waiting);
+        let (due, is_under_way) = due(member, &mut waiting);
         let is_idle = due.is_empty();
         let steps = due.into_iter().map(|due| take(member, due));
         futures::stream::iter(steps)
             .buffer_unordered(limits::REPLACED_IN_PARALLEL)
             .collect::<()>()
             .await;
-        let pause = limits::REPLACE_INTERVAL;
+        let pause = if is_under_way { limits::REPLACE_INTERVAL } else { limits::REPLACE_LOOK };
         tokio::select! {
             biased;
             changed = changes.changed(), if is_idle => if changed.is_err() { return },
@@ -88,20 +88,26 @@ struct Due {
     step: Step,
 }
 
-/// What is to be done for the partitions that this node leads.
-fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Instant>) -> Vec<Due> {
+/// What is to be done for the partitions that this node leads, and whether a replica of any of them
+/// is on its way in or out.
+fn due(
+    member: &Member,
+    waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Instant>,
+) -> (Vec<Due>, bool) {
     let state = member.metadata().state().clone();
     let mut due = Vec::new();
+    let mut is_under_way = false;
     let mut awaited = BTreeSet::new();
     for (id, handle) in member.partitions() {
         let group = &handle.group;
         let Some(partition) = state.partition(id) else { continue };
-        let members = group.membership();
-        if (partition.replacement.is_none() && members.learners.is_empty())
+        if (partition.replacement.is_none() && !group.has_learners())
             || group.serving_term().is_none()
         {
             continue;
         }
+        is_under_way = true;
+        let members = group.membership();
         let mut caught_up = false;
         if let Some(now) = partition.replacement {
             let lag = group.replication().and_then(|all| all.get(&now.new.id).copied());
@@ -122,7 +128,7 @@ fn due(member: &Member, waiting: &mut BTreeMap<(TopicPartition, ReplicaId), Inst
         }
     }
     waiting.retain(|key, _| awaited.contains(key));
-    due
+    (due, is_under_way)
 }
 
 fn is_caught_up(lag: ReplicaLag) -> bool {

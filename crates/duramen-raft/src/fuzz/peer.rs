@@ -15,6 +15,7 @@ use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use prost::Message as _;
 
 use super::{membership, partition, snapshot_file, stored_membership, vote};
+use crate::hibernation::call_from_wire;
 use crate::network::append_request;
 use crate::snapshot::SnapshotFile;
 use crate::tracker::Tracker;
@@ -51,6 +52,19 @@ pub(super) fn frame(bytes: &[u8]) -> Verdict {
             call.call.map_or(Verdict::Refused, self::call)
         }
         Frame::Reply(reply) => reply.reply.map_or(Verdict::Refused, self::reply),
+        Frame::Beat(beat) => {
+            if !beat.awake.iter().all(address_survives) {
+                return LOSSY;
+            }
+            every(beat.hibernate, hibernate)
+        }
+        Frame::BeatReply(reply) => {
+            if reply.awake.iter().all(address_survives) {
+                Verdict::Accepted
+            } else {
+                LOSSY
+            }
+        }
     }
 }
 
@@ -103,6 +117,16 @@ fn append_result(result: Option<pb::AppendResult>) -> Verdict {
             }
         }
     }
+}
+
+fn hibernate(call: pb::HibernateCall) -> Verdict {
+    let Ok(read) = call_from_wire(call.clone()) else { return Verdict::Refused };
+    let again = pb::HibernateCall {
+        group: Some(read.address),
+        vote: Some(wire::vote_to_wire(&read.vote)),
+        last_log_id: Some(wire::log_id_to_wire(read.last)),
+    };
+    if again == call { Verdict::Accepted } else { LOSSY }
 }
 
 fn call(call: Call) -> Verdict {
@@ -221,6 +245,19 @@ fn entries() -> Vec<pb::LogEntry> {
     (40..).zip(kinds).map(entry).collect()
 }
 
+/// A beat, and an answer to one.
+fn beats() -> [Frame; 2] {
+    let group = Some(wire::group_to_wire(partition(), 1, 2));
+    let hibernate = pb::HibernateCall {
+        group: group.clone(),
+        vote: Some(wire::vote_to_wire(&vote(3))),
+        last_log_id: Some(wire::log_id_to_wire(LogId::new_term_index(3, 39))),
+    };
+    let awake: Vec<_> = group.into_iter().collect();
+    let beat = pb::Beat { id: 1, seq: 2, awake: awake.clone(), hibernate: vec![hibernate] };
+    [Frame::Beat(beat), Frame::BeatReply(pb::BeatReply { id: 1, lost: false, awake })]
+}
+
 /// One frame of each kind, and of each kind of call and reply.
 pub(super) fn frames() -> Vec<Vec<u8>> {
     let group = Some(wire::group_to_wire(partition(), 1, 2));
@@ -290,5 +327,5 @@ pub(super) fn frames() -> Vec<Vec<u8>> {
         reply(Reply::Refused("no replica is served here".to_owned())),
     ];
     let encode = |frame| pb::PeerFrame { frame: Some(frame) }.encode_to_vec();
-    frames.into_iter().map(encode).collect()
+    frames.into_iter().chain(beats()).map(encode).collect()
 }

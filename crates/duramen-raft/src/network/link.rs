@@ -38,6 +38,7 @@ enum Outgoing {
     Call(pb::RaftCall),
     Heartbeat(pb::Heartbeat, oneshot::Sender<pb::AppendResult>),
     Append(pb::AppendRequest),
+    Beat(pb::Beat),
 }
 
 #[derive(Default)]
@@ -45,6 +46,7 @@ struct Waiting {
     calls: BTreeMap<u64, oneshot::Sender<pb::RaftReply>>,
     heartbeats: BTreeMap<u64, Vec<oneshot::Sender<pb::AppendResult>>>,
     streams: BTreeMap<u64, mpsc::Sender<AppendAnswer>>,
+    beats: BTreeMap<u64, oneshot::Sender<pb::BeatReply>>,
 }
 
 struct Shared {
@@ -114,6 +116,22 @@ impl Link {
         let (done, result) = oneshot::channel();
         self.send(Outgoing::Heartbeat(heartbeat, done))?;
         result.await.map_err(|_| LinkError::Down)
+    }
+
+    /// Sends a beat, under an id of this link; the receiver ends with the link.
+    pub(super) fn beat(
+        &self,
+        mut beat: pb::Beat,
+    ) -> Result<oneshot::Receiver<pb::BeatReply>, LinkError> {
+        let (done, reply) = oneshot::channel();
+        beat.id = self.shared.next_id();
+        {
+            let mut waiting = self.shared.lock();
+            waiting.beats.retain(|_, waiter| !waiter.is_closed());
+            waiting.beats.insert(beat.id, done);
+        }
+        self.send(Outgoing::Beat(beat))?;
+        Ok(reply)
     }
 
     /// Opens a stream of appends; its answers come on the receiver, which ends with the link.
@@ -190,6 +208,7 @@ impl Shared {
             match outgoing {
                 Outgoing::Call(call) => frames.push(Frame::Call(call)),
                 Outgoing::Append(append) => frames.push(Frame::Append(append)),
+                Outgoing::Beat(beat) => frames.push(Frame::Beat(beat)),
                 Outgoing::Heartbeat(heartbeat, done) => {
                     heartbeats.push(heartbeat);
                     waiters.push(done);
@@ -217,6 +236,13 @@ impl Shared {
                 let waiters = self.lock().heartbeats.remove(&replies.id).unwrap_or_default();
                 for (waiter, result) in waiters.into_iter().zip(replies.results) {
                     drop(waiter.send(result));
+                }
+            }
+            Frame::BeatReply(reply) => {
+                let waiter = self.lock().beats.remove(&reply.id);
+                if let Some(waiter) = waiter {
+                    // Who sent it may wait no more.
+                    drop(waiter.send(reply));
                 }
             }
             Frame::AppendReply(reply) => {

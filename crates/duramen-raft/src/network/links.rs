@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use duramen_env::Env;
 use duramen_proto::internal as pb;
 use duramen_types::{ClusterId, NodeId, ReplicaId};
+use tokio::sync::oneshot;
 
 use super::link::Link;
 
@@ -86,6 +87,15 @@ impl Links {
             pb::LinkClass::Bulk => &peer.bulk,
             pb::LinkClass::Urgent | pb::LinkClass::Unspecified => &peer.urgent,
         }))
+    }
+
+    /// Sends a beat to a node, if it can be reached.
+    pub(crate) fn beat(
+        &self,
+        node: NodeId,
+        beat: pb::Beat,
+    ) -> Option<oneshot::Receiver<pb::BeatReply>> {
+        self.get(node, pb::LinkClass::Urgent)?.beat(beat).ok()
     }
 
     /// Whether the urgent link to a node is up.

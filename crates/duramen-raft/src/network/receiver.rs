@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::group::Group;
+use crate::hibernation::Sleepers;
 use crate::host::Groups;
 use crate::limits;
 use crate::types::{LogId, Snapshot, SnapshotMeta, TypeConfig, Vote};
@@ -31,6 +32,7 @@ pub(super) async fn serve(
     out: mpsc::Sender<Result<pb::PeerFrame, Status>>,
 ) {
     let mut parked: FuturesUnordered<Parked> = FuturesUnordered::new();
+    let mut sleepers = Sleepers::default();
     loop {
         let room = parked.len() < limits::LINK_APPENDS_PARKED_MAX;
         tokio::select! {
@@ -41,6 +43,13 @@ pub(super) async fn serve(
                 }
             }
             message = incoming.message(), if room => match message {
+                // In their order, at once.
+                Ok(Some(pb::PeerFrame { frame: Some(Frame::Beat(beat)) })) => {
+                    let reply = Frame::BeatReply(sleepers.beat(&groups, beat));
+                    if out.send(Ok(pb::PeerFrame { frame: Some(reply) })).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(Some(pb::PeerFrame { frame: Some(frame) })) => {
                     parked.extend(park(&groups, frame));
                 }
@@ -59,9 +68,12 @@ fn park(groups: &Arc<Groups>, frame: Frame) -> Option<Parked> {
         Frame::Heartbeats(batch) => Some(heartbeats(groups, batch).boxed()),
         Frame::Call(call) => Some(call_group(groups, call).boxed()),
         // Answers travel on the link of their request; a second greeting says nothing new.
-        Frame::Hello(_) | Frame::Reply(_) | Frame::HeartbeatReplies(_) | Frame::AppendReply(_) => {
-            None
-        }
+        Frame::Hello(_)
+        | Frame::Reply(_)
+        | Frame::HeartbeatReplies(_)
+        | Frame::AppendReply(_)
+        | Frame::Beat(_)
+        | Frame::BeatReply(_) => None,
     }
 }
 
@@ -172,6 +184,7 @@ pub(crate) async fn answer(
             }
             Ok(Reply::Vote(wire::vote_reply_to_wire(&response)))
         }
+        Call::PreVote(_) if group.is_settled() => Err("its leader is alive".to_owned()),
         Call::PreVote(call) => {
             let request = wire::vote_call_from_wire(call).map_err(text)?;
             let response = raft.pre_vote(request).await.map_err(text)?;
@@ -213,6 +226,8 @@ async fn transfer(group: &Group, call: pb::TransferCall) -> Result<pb::TransferR
     let from = wire::vote_from_wire(call.from_leader).map_err(text)?;
     let last = call.last_log_id.map(wire::log_id_from_wire).transpose().map_err(text)?;
     let request = TransferLeaderRequest::new(from, call.to, last);
+    // It may lead before the next beat says so.
+    group.hibernation().set_vouched(false);
     let result = match group.raft().handle_transfer_leader(request).await.map_err(text)? {
         Ok(()) => Wire::Accepted(true),
         Err(TransferLeaderError::VoteChanged { actual, .. }) => {

@@ -1,0 +1,227 @@
+//! Groups without work hibernate: they cost no heartbeats of their own, and hardly a tick.
+//!
+//! A leader whose group has had nothing to do for a while, with every member equal to it, asks the
+//! members' nodes to let their replicas hibernate. If all agree, it beats no more. In the place of
+//! its heartbeats one *beat* for each pair of nodes says of all hibernating groups together: those
+//! that I asked you for, I lead still. A follower's patience works as ever; beats renew it.
+//!
+//! - Nothing here is about safety: terms, votes and logs are Raft's alone. What is at stake is that
+//!   a group without a leader notices, and that a follower does not disturb a leader.
+//! - A node vouches only for what it leads in the term it asked in, looked up for every beat.
+//! - A follower answers only for replicas whose *saved* vote is still the asker's: so an answer
+//!   renews the leader's claim that nobody else led when it was asked, as a heartbeat's does.
+//! - Beats are numbered within a link. After a lost link, a lost answer or a surprise of any kind all
+//!   groups concerned wake up, that is, have heartbeats again.
+//! - openraft takes no proposal from a leader that it has not heard a majority answer of late: who
+//!   proposes to a hibernating group wakes it up first, and waits for one round of heartbeats.
+
+mod follower;
+mod group;
+mod leader;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use duramen_types::{LogIndex, NodeId, ReplicaId};
+use tokio::time::Instant;
+
+pub(crate) use self::follower::Sleepers;
+#[cfg(feature = "fuzz")]
+pub(crate) use self::follower::call_from_wire;
+pub(crate) use self::leader::Beats;
+use crate::limits;
+use crate::replica::lock;
+use crate::types::{LogId, Vote};
+
+/// How awake a leader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Heartbeats go out. What does not lead is awake, too.
+    Awake = 0,
+    /// The same, and members have been asked to hibernate.
+    Asking = 1,
+    /// No heartbeats; others vouch for it.
+    Asleep = 2,
+    /// Heartbeats go out again, and no majority is known to have answered one yet.
+    Waking = 3,
+}
+
+/// A member's node that vouches for a hibernating leader.
+#[derive(Clone, Debug)]
+pub(crate) struct Voucher {
+    pub(crate) replica: ReplicaId,
+    is_voter: bool,
+    pub(crate) answered: Arc<Answered>,
+}
+
+/// When the beat was sent that a node answered last.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    base: Instant,
+    ms: AtomicU64,
+}
+
+impl Answered {
+    fn new(sent: Instant) -> Self {
+        Self { base: sent, ms: AtomicU64::new(0) }
+    }
+
+    fn note(&self, sent: Instant) {
+        let ms = sent.saturating_duration_since(self.base).as_millis();
+        self.ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        let sent = Duration::from_millis(self.ms.load(Ordering::Relaxed));
+        self.base.elapsed().saturating_sub(sent)
+    }
+}
+
+/// What a leader asks its members' nodes.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) vote: Vote,
+    pub(crate) last: LogId,
+    /// All members but itself.
+    pub(crate) members: Vec<Member>,
+}
+
+/// A member of the group and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    pub(crate) replica: ReplicaId,
+    pub(crate) node: NodeId,
+    pub(crate) is_voter: bool,
+}
+
+/// Hibernation of one replica.
+#[derive(Debug)]
+pub(crate) struct Hibernation {
+    stage: AtomicU8,
+    /// The term in which members were asked.
+    term: AtomicU64,
+    /// Members that have not agreed yet.
+    missing: AtomicUsize,
+    vouchers: Mutex<Vec<Voucher>>,
+    idle: Mutex<Idle>,
+    /// Another node vouches for its leader.
+    is_vouched: AtomicBool,
+}
+
+/// Since when a log has ended where it does.
+#[derive(Debug)]
+struct Idle {
+    end: LogIndex,
+    since: Instant,
+}
+
+impl Hibernation {
+    pub(crate) fn new() -> Self {
+        Self {
+            stage: AtomicU8::new(Stage::Awake as u8),
+            term: AtomicU64::new(0),
+            missing: AtomicUsize::new(0),
+            vouchers: Mutex::default(),
+            idle: Mutex::new(Idle { end: LogIndex::ZERO, since: Instant::now() }),
+            is_vouched: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            1 => Stage::Asking,
+            2 => Stage::Asleep,
+            3 => Stage::Waking,
+            _ => Stage::Awake,
+        }
+    }
+
+    /// Says whether it was so.
+    fn advance(&self, from: Stage, to: Stage) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Whether nothing was appended for long, so that it is worth while.
+    pub(crate) fn is_idle(&self, end: LogIndex) -> bool {
+        let mut idle = lock(&self.idle);
+        if idle.end != end {
+            *idle = Idle { end, since: Instant::now() };
+        }
+        idle.since.elapsed() >= limits::HIBERNATE_AFTER
+    }
+
+    /// The term in which members were asked.
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self, term: u64, members: usize) {
+        self.term.store(term, Ordering::Relaxed);
+        self.missing.store(members, Ordering::Relaxed);
+        self.advance(Stage::Awake, Stage::Asking);
+        if members == 0 {
+            self.advance(Stage::Asking, Stage::Asleep);
+        }
+    }
+
+    /// One more member agreed.
+    fn agreed(&self, voucher: Voucher) {
+        lock(&self.vouchers).push(voucher);
+        if self.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.advance(Stage::Asking, Stage::Asleep);
+        }
+    }
+
+    /// It has something to do, or nobody vouches for it any more. Says whether it must wait for an
+    /// answer to a heartbeat first.
+    pub(crate) fn wake(&self) -> bool {
+        self.advance(Stage::Asking, Stage::Awake);
+        self.advance(Stage::Asleep, Stage::Waking) || self.stage() == Stage::Waking
+    }
+
+    /// Heartbeats have been answered, or will not be.
+    pub(crate) fn awoke(&self) {
+        self.advance(Stage::Waking, Stage::Awake);
+    }
+
+    /// What was vouched for is not any more; it is left alone for a while.
+    fn end(&self) {
+        self.wake();
+        lock(&self.vouchers).clear();
+        lock(&self.idle).since = Instant::now();
+    }
+
+    /// The replica does not lead any more.
+    pub(crate) fn resign(&self) {
+        self.end();
+        self.awoke();
+    }
+
+    /// How long ago a majority of the voters, with this leader, was last asked about it by beats that
+    /// were answered; `None` if it was not asked.
+    pub(crate) fn vouched_ago(&self) -> Option<Duration> {
+        let vouchers = lock(&self.vouchers);
+        let voters = vouchers.iter().filter(|voucher| voucher.is_voter);
+        let mut ago: Vec<_> = voters.map(|voucher| voucher.answered.elapsed()).collect();
+        ago.sort_unstable();
+        let needed = ago.len().div_ceil(2);
+        ago.get(needed.checked_sub(1)?).copied()
+    }
+
+    /// Who agreed that the group hibernates.
+    pub(crate) fn vouchers(&self) -> Vec<Voucher> {
+        lock(&self.vouchers).clone()
+    }
+
+    /// Whether another node vouches for the leader that this replica follows.
+    pub(crate) fn is_vouched(&self) -> bool {
+        self.is_vouched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_vouched(&self, is_vouched: bool) {
+        self.is_vouched.store(is_vouched, Ordering::Relaxed);
+    }
+}
