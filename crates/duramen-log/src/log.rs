@@ -243,6 +243,14 @@ impl Log {
         state.options = options;
     }
 
+    /// Says how many bytes of its latest frames the log may keep in memory, if that is less than its
+    /// options say: where many logs share one process, each has its part only.
+    pub fn share_tail(&self, bytes: u64) {
+        let mut state = self.state();
+        let written_end = state.written_end;
+        state.cache.set_bytes_share(bytes, written_end);
+    }
+
     /// Gives back what is only kept for speed: cached frames, open files, mappings, buffers. For
     /// a log that falls idle.
     pub fn shed(&self) {

@@ -15,15 +15,22 @@ pub(crate) struct TailCache {
     frames: VecDeque<Frame>,
     bytes: u64,
     bytes_max: u64,
+    /// What the process has left for it, if that is less.
+    bytes_share: u64,
 }
 
 impl TailCache {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, bytes_max }
+        Self { frames: VecDeque::new(), bytes: 0, bytes_max, bytes_share: u64::MAX }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: u64, written_end: LogIndex) {
         self.bytes_max = bytes_max;
+        self.evict(written_end);
+    }
+
+    pub(crate) fn set_bytes_share(&mut self, bytes_share: u64, written_end: LogIndex) {
+        self.bytes_share = bytes_share;
         self.evict(written_end);
     }
 
@@ -36,7 +43,7 @@ impl TailCache {
 
     /// Forgets the oldest frames until the size is right, but none that is not in its file yet.
     pub(crate) fn evict(&mut self, written_end: LogIndex) {
-        while self.bytes > self.bytes_max
+        while self.bytes > self.bytes_max.min(self.bytes_share)
             && let Some(frame) = self.frames.pop_front_if(|frame| frame.header.index < written_end)
         {
             self.bytes -= frame.header.frame_bytes();

@@ -480,7 +480,7 @@ impl Group {
     }
 }
 
-/// Writes checkpoints and moves the log's start, when woken.
+/// Writes checkpoints, moves the log's start and gives memory back, when woken.
 async fn maintain(replica: Arc<Replica>, raft: RaftHandle) {
     loop {
         replica.wake.notified().await;
@@ -488,6 +488,10 @@ async fn maintain(replica: Arc<Replica>, raft: RaftHandle) {
         let saved = move || saving.save_checkpoint();
         if let Err(error) = replica.env.tasks.blocking("checkpoint", saved).await {
             tracing::warn!(group = %replica.group, %error, "could not write a checkpoint");
+        }
+        if replica.is_to_shed.swap(false, Ordering::Relaxed) {
+            let shedding = Arc::clone(&replica);
+            replica.env.tasks.blocking("log-shed", move || shedding.log.shed()).await;
         }
         let target = replica.log_start_target();
         if target.is_some_and(|target| target > replica.log.start().first_index)

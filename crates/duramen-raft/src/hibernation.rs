@@ -108,6 +108,8 @@ pub(crate) struct Hibernation {
     idle: Mutex<Idle>,
     /// Another node vouches for its leader.
     is_vouched: AtomicBool,
+    /// How much of its latest frames the log keeps; 0 since it hibernates.
+    tail_share: AtomicU64,
 }
 
 /// Since when a log has ended where it does.
@@ -126,6 +128,7 @@ impl Hibernation {
             vouchers: Mutex::default(),
             idle: Mutex::new(Idle { end: LogIndex::ZERO, since: Instant::now() }),
             is_vouched: AtomicBool::new(false),
+            tail_share: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -214,6 +217,12 @@ impl Hibernation {
     /// Who agreed that the group hibernates.
     pub(crate) fn vouchers(&self) -> Vec<Voucher> {
         lock(&self.vouchers).clone()
+    }
+
+    /// Notes how much memory the log has for its latest frames; says whether that is new.
+    fn share_tail(&self, bytes: u64) -> bool {
+        self.tail_share.load(Ordering::Relaxed) != bytes
+            && self.tail_share.swap(bytes, Ordering::Relaxed) != bytes
     }
 
     /// Whether another node vouches for the leader that this replica follows.

@@ -20,6 +20,13 @@ pub const TICK: Duration = Duration::from_millis(25);
 pub const HIBERNATE_AFTER: Duration = Duration::from_secs(3);
 const _: () = assert!(HIBERNATE_AFTER.as_millis() > 2 * ELECTION_TIMEOUT_MAX.as_millis());
 
+/// What the logs of a node keep of their latest frames in memory, together: for followers, and for
+/// readers at the end.
+pub const TAIL_BYTES_MAX: u64 = 256 << 20;
+
+/// What one of them may keep at least: a few large entries.
+pub const TAIL_BYTES_MIN: u64 = 128 << 10;
+
 /// An append stream whose oldest request has no answer for this long ends itself: openraft sets no
 /// time limit, and a hung stream would stall the follower and retention for ever.
 pub const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duramen_env::Env;
@@ -60,6 +61,8 @@ pub(crate) struct Replica {
     pub(crate) machine: Option<Mutex<Box<dyn StateMachine>>>,
     /// Wakes the group's maintenance: a checkpoint can be written, or the log start is to move.
     pub(crate) wake: Notify,
+    /// The log is to give back what it only keeps for speed.
+    pub(crate) is_to_shed: AtomicBool,
     pub(crate) fail_stop: FailStop,
     state: Mutex<State>,
 }
@@ -114,6 +117,7 @@ impl Replica {
             progress: watch::Sender::new(Progress::default()),
             machine: parts.machine.map(Mutex::new),
             wake: Notify::new(),
+            is_to_shed: AtomicBool::new(false),
             fail_stop: parts.fail_stop,
             state: Mutex::new(State::default()),
         };

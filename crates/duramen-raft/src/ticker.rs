@@ -11,6 +11,12 @@ use crate::limits;
 use crate::metrics;
 use crate::network::Links;
 
+/// What each of so many logs may keep of its latest frames; in steps, so that it seldom changes.
+fn tail_share(awake: usize) -> u64 {
+    let awake = u64::try_from(awake.next_power_of_two()).unwrap_or(u64::MAX);
+    (limits::TAIL_BYTES_MAX / awake).max(limits::TAIL_BYTES_MIN)
+}
+
 /// Ticks all groups until dropped, and beats for those that hibernate.
 pub(crate) async fn run(groups: Arc<Groups>, links: Arc<Links>) {
     let mut interval = tokio::time::interval(limits::TICK);
@@ -38,6 +44,22 @@ pub(crate) async fn run(groups: Arc<Groups>, links: Arc<Links>) {
             counts.hibernating += usize::from(group.hibernates());
         });
         beats.beat(&groups);
+        let share = tail_share(counts.all - counts.hibernating);
+        groups.each(|group| group.fit_memory(share));
         counts.report();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_logs_keep_of_their_ends_is_bounded() {
+        for awake in [0, 1, 3, 32, 33, 1_000, 2_000] {
+            let all = awake as u64 * tail_share(awake);
+            assert!(all <= limits::TAIL_BYTES_MAX, "{awake} logs keep {all} bytes");
+        }
+        assert_eq!(tail_share(1_000_000), limits::TAIL_BYTES_MIN);
     }
 }

@@ -211,6 +211,30 @@ fn a_time_finds_the_first_frame_in_log_order() {
 }
 
 #[test]
+fn a_log_keeps_its_share_of_its_end_in_memory_and_all_that_is_not_written() {
+    let mut world = World::new(1);
+    world.options.tail_cache_bytes = 1 << 20;
+    let log = world.create();
+    append(&log, 0..4, 1).unwrap();
+    log.share_tail(0);
+    assert!(log.is_cached(at(0)), "it is nowhere else yet");
+    log.sync().unwrap();
+    assert!(!log.is_cached(at(3)));
+    log.share_tail(u64::MAX);
+    append(&log, 4..8, 1).unwrap();
+    log.sync().unwrap();
+    assert!(log.is_cached(at(4)) && !log.is_cached(at(3)));
+    let frame_bytes = log.header_at(at(7)).unwrap().frame_bytes();
+    log.share_tail(frame_bytes);
+    assert!(log.is_cached(at(7)) && !log.is_cached(at(6)));
+    log.set_options(world.options);
+    append(&log, 8..9, 1).unwrap();
+    log.sync().unwrap();
+    assert!(!log.is_cached(at(7)), "other options are no other share");
+    assert_eq!(all(&log).len(), 9);
+}
+
+#[test]
 fn trimmed_frames_are_out_of_range_and_live_slices_stay() {
     let world = World::new(1);
     let log = world.create();

@@ -1,6 +1,7 @@
 //! What a replica does about its group's hibernation.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use duramen_types::LogIndex;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -86,6 +87,21 @@ impl Group {
         });
         let members = ready.collect::<Option<_>>()?;
         Some(Ask { vote, last, members })
+    }
+
+    /// Fits the log's memory to its work: it has a share of what the node has for the latest frames
+    /// of all logs, and keeps nothing while it hibernates.
+    pub(crate) fn fit_memory(&self, share: u64) {
+        let share = if self.hibernates() { 0 } else { share };
+        if !self.hibernation().share_tail(share) {
+            return;
+        }
+        if share == 0 {
+            self.replica.is_to_shed.store(true, Ordering::Relaxed);
+            self.replica.wake.notify_one();
+        } else {
+            self.replica.log.share_tail(share);
+        }
     }
 
     /// Brings the group out of hibernation. To be called before anything is proposed: openraft

@@ -2,6 +2,7 @@
 //! gone, and are there at once when something is to be written.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use duramen_types::{ReplicaId, Term};
@@ -44,6 +45,13 @@ fn asleep(seed: u64) -> (Cluster, u64) {
 fn a_group_without_work_hibernates_with_its_leader_and_takes_records_at_once() {
     let (mut cluster, leader) = asleep(61);
     let before = term(&cluster, leader);
+    let log = |cluster: &Cluster, node| Arc::clone(&cluster.group(node, PARTITION).replica.log);
+    cluster.until("nothing is kept in memory", |cluster| {
+        NODES.iter().map(|node| log(cluster, *node)).all(|log| {
+            let last = log.end_index().prev().unwrap();
+            !log.is_cached(last)
+        })
+    });
     for _ in 0..600 {
         cluster.pass(Duration::from_millis(100));
         // What a coordinator promises to its members hangs on this.
