@@ -1,10 +1,11 @@
 //! One ticker for all groups of a node: openraft's own ticks cost each idle group more than its
 //! heartbeats do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
+use crate::group::Group;
 use crate::hibernation::Beats;
 use crate::host::Groups;
 use crate::limits;
@@ -22,26 +23,29 @@ pub(crate) async fn run(groups: Arc<Groups>, links: Arc<Links>) {
     let mut interval = tokio::time::interval(limits::TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut beats = Beats::new(links);
+    // As of the last beat. The others are looked at when it beats: their patience is longer.
+    let mut awake: Vec<Weak<Group>> = Vec::new();
     let mut beaten = Instant::now();
     loop {
         interval.tick().await;
         let now = Instant::now();
-        // Groups that hibernate are looked at when it beats: their patience is longer than that.
-        let is_beat = now.saturating_duration_since(beaten) >= limits::HEARTBEAT_INTERVAL;
-        if !is_beat {
-            groups.each(|group| {
-                if !group.hibernates() {
-                    group.tick(now);
-                }
-            });
+        if now.saturating_duration_since(beaten) < limits::HEARTBEAT_INTERVAL {
+            for group in awake.iter().filter_map(Weak::upgrade) {
+                group.tick(now);
+            }
             continue;
         }
         beaten = now;
+        awake.clear();
         let mut counts = metrics::Groups::default();
         groups.each(|group| {
             counts.all += 1;
             counts.led += usize::from(group.tick(now));
-            counts.hibernating += usize::from(group.hibernates());
+            if group.hibernates() {
+                counts.hibernating += 1;
+            } else {
+                awake.push(Arc::downgrade(group));
+            }
         });
         beats.beat(&groups);
         let share = tail_share(counts.all - counts.hibernating);

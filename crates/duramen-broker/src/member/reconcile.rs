@@ -41,14 +41,26 @@ pub(super) async fn run(member: &Member) {
         changes.borrow_and_update();
         member.follow_nodes();
         let settled = reconcile(member).await;
-        tokio::select! {
-            biased;
-            changed = changes.changed() => if changed.is_err() { return },
-            () = member.damage.notified() => {}
-            // Something may have stopped by itself meanwhile.
-            () = tokio::time::sleep(if settled { RETRY * 2 } else { RETRY }) => {}
+        loop {
+            tokio::select! {
+                biased;
+                changed = changes.changed() => if changed.is_err() { return } else { break },
+                () = member.damage.notified() => break,
+                () = tokio::time::sleep(if settled { RETRY * 2 } else { RETRY }) => {}
+            }
+            if !settled || !repair::run(member).await || has_stopped(member) {
+                break;
+            }
         }
     }
+}
+
+/// Whether a replica stopped by itself meanwhile.
+fn has_stopped(member: &Member) -> bool {
+    let is_stopped = |handle: &PartitionHandle| {
+        handle.group.damage().is_some() || handle.group.status().stopped
+    };
+    member.partitions().iter().any(|(_, handle)| is_stopped(handle))
 }
 
 /// One pass; says whether everything is as it should be.
