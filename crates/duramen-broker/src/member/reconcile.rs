@@ -57,9 +57,8 @@ pub(super) async fn run(member: &Member) {
 
 /// Whether a replica stopped by itself meanwhile.
 fn has_stopped(member: &Member) -> bool {
-    let is_stopped = |handle: &PartitionHandle| {
-        handle.group.damage().is_some() || handle.group.status().stopped
-    };
+    let is_stopped =
+        |handle: &PartitionHandle| handle.group.damage().is_some() || handle.group.status().stopped;
     member.partitions().iter().any(|(_, handle)| is_stopped(handle))
 }
 
