@@ -100,6 +100,8 @@ pub struct Group {
     /// Set by the host when the disk has no room for entries that carry records.
     disk_full: Arc<AtomicBool>,
     maintenance: std::sync::Mutex<Option<TaskHandle<()>>>,
+    /// One past the last index that was in the log when it was opened.
+    end_when_opened: LogIndex,
 }
 
 impl std::fmt::Debug for Group {
@@ -159,6 +161,7 @@ impl Group {
             data: raft.data_metrics(),
             server: raft.server_metrics(),
         };
+        let end_when_opened = replica.log.end_index();
         let group = Self {
             replica,
             raft,
@@ -169,6 +172,7 @@ impl Group {
             hibernation,
             disk_full,
             maintenance,
+            end_when_opened,
         };
         group.draw_patience();
         group
@@ -402,6 +406,13 @@ impl Group {
 
     pub(crate) const fn hibernation(&self) -> &Hibernation {
         &self.hibernation
+    }
+
+    /// One past the last index that was in the log when this replica was opened: what came since was
+    /// checked as it came.
+    #[must_use]
+    pub const fn end_when_opened(&self) -> LogIndex {
+        self.end_when_opened
     }
 
     /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended.

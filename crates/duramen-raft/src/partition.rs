@@ -151,24 +151,37 @@ impl Group {
         self.segments().iter().map(|segment| segment.bytes).sum()
     }
 
-    /// Reads committed entries from an index on (or from the log's start) and checks them; gives
-    /// where to go on, or `None` at the end. Reads the disk.
+    /// One past the last index in the log.
+    #[must_use]
+    pub fn log_end(&self) -> LogIndex {
+        self.replica.log.end_index()
+    }
+
+    /// Reads committed entries from an index (or the log's start) to another one and checks them;
+    /// gives where to go on, which is `from` itself while what follows is not committed, or `None` at
+    /// the end. Reads the disk.
     ///
     /// # Errors
     /// [`LogError`]; of kind `Corrupt` where the log does not check.
     pub async fn scrub(
         &self,
         from: LogIndex,
+        end: LogIndex,
         bytes_max: u64,
     ) -> Result<Option<LogIndex>, LogError> {
-        let end = self.progress().borrow().applied_end;
+        let committed = self.progress().borrow().applied_end;
         let replica = Arc::clone(&self.replica);
         let reading = move || {
             let from = from.max(replica.log.start().first_index);
+            // Truncated meanwhile, perhaps.
+            let end = end.min(replica.log.end_index());
             if from >= end {
                 return Ok(None);
             }
-            let frames = replica.log.read(from, end, bytes_max)?;
+            if from >= committed {
+                return Ok(Some(from));
+            }
+            let frames = replica.log.read(from, end.min(committed), bytes_max)?;
             Ok(frames.last().map(|frame| frame.header.index.next()))
         };
         self.replica.env.tasks.blocking("scrub", reading).await

@@ -6,35 +6,63 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use duramen_raft::Group;
 use duramen_types::{LogIndex, TopicPartition};
 use tokio::time::Instant;
 
 use super::Member;
 use crate::limits;
 
+/// How far a replica has been read.
+enum Pass {
+    /// What came since it began, or since the replica was opened, was checked when it was written, and waits for the next one: it
+    /// would be read right behind the writer.
+    Reading {
+        next: LogIndex,
+        end: LogIndex,
+    },
+    Done(Instant),
+}
+
+impl Pass {
+    fn to(end: LogIndex) -> Self {
+        Self::Reading { next: LogIndex::ZERO, end }
+    }
+}
+
 /// Runs for ever.
 pub(super) async fn run(member: &Member) {
-    // When each replica was last read to its end.
-    let mut done: BTreeMap<TopicPartition, Instant> = BTreeMap::new();
+    let mut passes: BTreeMap<TopicPartition, Pass> = BTreeMap::new();
     loop {
         let open = member.partitions();
-        done.retain(|id, _| open.iter().any(|(other, _)| other == id));
+        passes.retain(|id, _| open.iter().any(|(other, _)| other == id));
         for (id, handle) in open {
-            let due = done.get(&id).is_none_or(|at| at.elapsed() >= limits::SCRUB_INTERVAL);
-            if due && scrub(member, id, &handle.group).await {
-                done.insert(id, Instant::now());
+            let group = &handle.group;
+            let pass = passes.entry(id).or_insert_with(|| Pass::to(group.end_when_opened()));
+            if matches!(pass, Pass::Done(at) if at.elapsed() >= limits::SCRUB_INTERVAL) {
+                *pass = Pass::to(group.log_end());
+            }
+            if let Pass::Reading { next, end } = pass
+                && scrub(member, id, group, (next, *end)).await
+            {
+                *pass = Pass::Done(Instant::now());
             }
         }
         tokio::time::sleep(limits::SCRUB_LOOK).await;
     }
 }
 
-/// Reads one replica from its start to what was committed; says whether it got there.
-async fn scrub(member: &Member, id: TopicPartition, group: &duramen_raft::Group) -> bool {
-    let mut next = LogIndex::ZERO;
+/// Reads one replica as far as it is committed; says whether it got to the end.
+async fn scrub(
+    member: &Member,
+    id: TopicPartition,
+    group: &Group,
+    (next, end): (&mut LogIndex, LogIndex),
+) -> bool {
     loop {
-        match group.scrub(next, limits::SCRUB_STEP_BYTES).await {
-            Ok(Some(after)) => next = after,
+        match group.scrub(*next, end, limits::SCRUB_STEP_BYTES).await {
+            Ok(Some(after)) if after == *next => return false,
+            Ok(Some(after)) => *next = after,
             Ok(None) => return true,
             Err(error) => {
                 if error.kind() == duramen_log::ErrorKind::Corrupt {

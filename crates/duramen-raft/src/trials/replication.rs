@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use duramen_net::limits::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
+use duramen_types::LogIndex;
 
 use super::cluster::{Cluster, PARTITION, hold_syncs};
 use super::node::{address, replica};
@@ -130,6 +131,32 @@ fn a_trim_is_not_held_back_by_a_stream_that_is_busy() {
     for node in 1..=3 {
         cluster.until_starts_at(node, PARTITION, start);
     }
+}
+
+#[test]
+fn a_scrub_reads_what_was_there_when_the_replica_was_opened_and_ends() {
+    let mut cluster = Cluster::of_three(8);
+    cluster.write(60);
+    let node = cluster.followers(PARTITION)[0];
+    cluster.stop(node);
+    cluster.start(node);
+    cluster.settle(PARTITION, &[1, 2, 3]);
+    let opened = cluster.group(node, PARTITION).end_when_opened();
+    cluster.write(60);
+    cluster.settle(PARTITION, &[1, 2, 3]);
+    assert!(opened < cluster.group(node, PARTITION).log_end());
+    let (end, unknown) = cluster.call(node, move |host| async move {
+        let group = host.group(PARTITION).unwrap();
+        let mut next = LogIndex::ZERO;
+        while let Some(after) = group.scrub(next, opened, 1).await.unwrap() {
+            assert!(after > next);
+            next = after;
+        }
+        // What the log does not have is not waited for.
+        let beyond = group.log_end().saturating_add(9);
+        (next, group.scrub(group.log_end(), beyond, 1).await.unwrap())
+    });
+    assert_eq!((end, unknown), (opened, None));
 }
 
 #[test]
