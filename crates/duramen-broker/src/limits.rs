@@ -36,7 +36,8 @@ pub const PARTITION_BYTES_MAX: usize = 64 << 20;
 /// Requests that may wait in one partition.
 pub const PARTITION_REQUESTS_MAX: usize = 8_192;
 
-/// Bytes that are gathered into one entry: per entry costs are fixed, so entries are big.
+/// Bytes that are gathered into one entry; a single larger batch goes alone. Costs of an entry are
+/// fixed, so entries are big; but what fits one HTTP/2 frame is not put together on its way.
 pub const ENTRY_BYTES: usize = 1 << 20;
 
 /// Entries of one partition in flight; while they are, arriving batches gather into the next.

@@ -48,6 +48,8 @@ pub(super) struct Actor {
     /// Taken from the queue, for the next entry.
     gathered: Vec<ProduceItem>,
     gathered_bytes: usize,
+    /// What did not fit with them, for the entry after.
+    carried: Option<ProduceItem>,
 }
 
 impl Actor {
@@ -67,6 +69,7 @@ impl Actor {
             duplicates: FuturesUnordered::new(),
             gathered: Vec::new(),
             gathered_bytes: 0,
+            carried: None,
         }
     }
 
@@ -77,7 +80,7 @@ impl Actor {
                 self.take_off().await;
                 continue;
             }
-            let room = self.gathered_bytes < limits::ENTRY_BYTES;
+            let room = self.has_room();
             tokio::select! {
                 biased;
                 Some(flight) = self.flights.next(), if !self.flights.is_empty() => {
@@ -92,6 +95,10 @@ impl Actor {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.carried.is_none() && self.gathered_bytes < limits::ENTRY_BYTES
+    }
+
     /// Takes an item and whatever else waits, up to the size of an entry.
     fn gather(&mut self, item: ProduceItem) {
         let Some(term) = self.check_term() else {
@@ -99,7 +106,7 @@ impl Actor {
             return;
         };
         self.accept(item, term);
-        while self.gathered_bytes < limits::ENTRY_BYTES {
+        while self.has_room() {
             let Ok(item) = self.items.try_recv() else { return };
             self.accept(item, term);
         }
@@ -112,7 +119,7 @@ impl Actor {
         if term != self.term {
             self.term = term;
             self.overlay.clear();
-            for item in std::mem::take(&mut self.gathered) {
+            for item in std::mem::take(&mut self.gathered).into_iter().chain(self.carried.take()) {
                 self.answer(item, Err(BrokerError::NoLeader));
             }
             self.gathered_bytes = 0;
@@ -137,8 +144,13 @@ impl Actor {
                 Verdict::Appended(check) => return self.answer_appended(item, check, term),
             }
         }
-        self.gathered_bytes += item.batches.len();
-        self.gathered.push(item);
+        let bytes = self.gathered_bytes + item.batches.len();
+        if self.gathered.is_empty() || bytes <= limits::ENTRY_BYTES {
+            self.gathered_bytes = bytes;
+            self.gathered.push(item);
+        } else {
+            self.carried = Some(item);
+        }
     }
 
     fn answer_appended(&mut self, item: ProduceItem, check: Check, term: Term) {
@@ -185,6 +197,10 @@ impl Actor {
     async fn take_off(&mut self) {
         let items = std::mem::take(&mut self.gathered);
         let bytes = std::mem::take(&mut self.gathered_bytes);
+        if let Some(item) = self.carried.take() {
+            self.gathered_bytes = item.batches.len();
+            self.gathered.push(item);
+        }
         let records = items.iter().map(|item| item.records).sum();
         let max_timestamp =
             items.iter().map(|item| item.max_timestamp).max().unwrap_or(Timestamp::MIN);
