@@ -19,6 +19,7 @@ use duramen_client::{
     Start,
 };
 use duramen_env::{Corruption, CrashMode, Disk as _, DiskCall, Env, Fault, SimDisk, TokioClock};
+use duramen_group::UniformSticky;
 use duramen_net::Channel;
 use duramen_proto::v1;
 use duramen_proto::v1::admin_service_client::AdminServiceClient;
@@ -168,6 +169,7 @@ async fn run_node(seed: u64, node: u64, boot: u64, disk: SimDisk) -> Result<(), 
         disk_reserve_bytes: 0,
         snapshot_entries: None,
         group_shards: None,
+        group_assignor: &UniformSticky,
     };
     let broker = Broker::open(&env, options)?;
     let clients = Arc::from(env.net.listen("0.0.0.0:7650").await?);

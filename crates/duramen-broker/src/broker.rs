@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use duramen_env::{Env, Listener};
+use duramen_group::Assignor;
 use duramen_proto::internal::peer_service_server::PeerServiceServer;
 use duramen_proto::v1;
 use duramen_raft::{FailStop, GroupId, GroupSpec, HostError, LocalNode, RaftHost};
@@ -50,6 +51,8 @@ pub struct StartOptions {
     pub snapshot_entries: Option<u64>,
     /// Shards of consumer groups, if this node makes them; `None` is the default.
     pub group_shards: Option<u32>,
+    /// What computes who reads what in the groups that this node coordinates.
+    pub group_assignor: &'static dyn Assignor,
 }
 
 /// Why a node could not start or had to stop.

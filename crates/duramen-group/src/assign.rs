@@ -10,6 +10,7 @@ mod range;
 mod uniform;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use duramen_types::{PartitionId, TopicId, TopicPartition};
@@ -51,7 +52,7 @@ pub type Assignment = BTreeMap<MemberId, Vec<TopicPartition>>;
 ///
 /// Pure: equal inputs give equal results. Every partition that some member reads is given to
 /// exactly one of those that do, and every member is named, if only with nothing.
-pub trait Assignor {
+pub trait Assignor: Debug + Send + Sync {
     /// Its name in configuration: `uniform`.
     fn name(&self) -> &'static str;
 
@@ -59,11 +60,13 @@ pub trait Assignor {
     fn assign(&self, input: &AssignInput<'_>, racks: &Racks) -> Assignment;
 }
 
+/// All of them.
+pub const ASSIGNORS: [&dyn Assignor; 2] = [&UniformSticky, &Range];
+
 /// The assignor of this name.
 #[must_use]
 pub fn assignor(name: &str) -> Option<&'static dyn Assignor> {
-    let all: [&'static dyn Assignor; 2] = [&UniformSticky, &Range];
-    all.into_iter().find(|assignor| assignor.name() == name)
+    ASSIGNORS.into_iter().find(|assignor| assignor.name() == name)
 }
 
 /// How many partitions an assignment takes from a member that could keep them.

@@ -36,7 +36,8 @@ mod subscription;
 mod tests;
 
 pub use assign::{
-    AssignInput, Assignment, Assignor, MemberInput, Racks, Range, UniformSticky, assignor, moves,
+    ASSIGNORS, AssignInput, Assignment, Assignor, MemberInput, Racks, Range, UniformSticky,
+    assignor, moves,
 };
 pub use command::{Action, Change, Command, Committer, ExpiryCause, Join, OffsetCommit};
 pub use epoch::{GroupEpoch, MemberEpoch};

@@ -65,6 +65,7 @@ listen = "127.0.0.1:7650"
 http_listen = "off"
 seed = ["127.0.0.1:7650", "127.0.0.1:7660"]
 disk_reserve_bytes = 268435456
+group_assignor = "range"
 log = "info"
 log_format = "json"
 "#;

@@ -19,6 +19,7 @@ mod render;
 mod server;
 mod signals;
 mod table;
+mod threads;
 mod time;
 
 use std::process::ExitCode;
@@ -41,18 +42,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Threads for what never blocks: half of the cores. The other half has the disks' threads and the
-/// system's network to run; with a thread for each core, work changes threads more often than it is
-/// worth. `TOKIO_WORKER_THREADS` says otherwise.
-fn async_threads() -> usize {
-    let chosen = std::env::var("TOKIO_WORKER_THREADS").ok().and_then(|count| count.parse().ok());
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    chosen.unwrap_or(cores.div_ceil(2)).max(1)
-}
-
 fn run(cli: Cli) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(async_threads())
+        .worker_threads(threads::asynchronous()?)
         .enable_all()
         .thread_name("duramen")
         .build()

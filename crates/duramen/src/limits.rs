@@ -102,3 +102,10 @@ pub(crate) const RESET_WAIT: Duration = Duration::from_millis(300);
 
 /// How long it need not be said again that a coordinator is not reached.
 pub(crate) const DISCONNECTED_AGAIN: Duration = Duration::from_secs(10);
+
+/// Says how many threads run what never blocks: the name that tokio gave it.
+pub(crate) const THREADS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
+
+/// So many of them at most, far more than the cores of any machine: what is beyond is a mistake,
+/// and would fail later and less clearly.
+pub(crate) const THREADS_MAX: usize = 1_024;

@@ -73,6 +73,10 @@ pub(crate) struct ServerArgs {
     /// Free bytes of the disk below which no records are taken [default: 268435456]
     #[arg(long, value_name = "BYTES")]
     disk_reserve_bytes: Option<u64>,
+    /// What computes who reads what in consumer groups: uniform or range, the same on each node
+    /// [default: uniform]
+    #[arg(long, value_name = "NAME")]
+    group_assignor: Option<String>,
     /// End when stdin is closed; for whoever starts servers and may die
     #[arg(long)]
     exit_with_stdin: bool,
@@ -140,6 +144,7 @@ impl ServerArgs {
             rack: self.rack,
             insecure: self.insecure,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            group_assignor: self.group_assignor,
             log: None,
             log_format: None,
         }

@@ -1,6 +1,7 @@
 //! Connections whose other side sends any bytes: HTTP/2 and gRPC below the messages.
 
 mod bytes;
+mod messages;
 mod server;
 
 use std::io;
@@ -18,14 +19,24 @@ use tokio::time::Sleep;
 /// bytes may become a structure of a few hundred.
 const CONNECTION: MemoryLimit = MemoryLimit { base: 8 << 20, per_byte: 512 };
 
-/// The side of a connection that anybody may open.
-pub(super) const DECODERS: &[Decoder] = &[Decoder {
-    name: "http2-server",
-    run: server::serve,
-    seeds: bytes::requests,
-    seal: None,
-    memory: CONNECTION,
-}];
+/// The side of a connection that anybody may open, and what is read of its streams past the
+/// generated code.
+pub(super) const DECODERS: &[Decoder] = &[
+    Decoder {
+        name: "http2-server",
+        run: server::serve,
+        seeds: bytes::requests,
+        seal: None,
+        memory: CONNECTION,
+    },
+    Decoder {
+        name: "grpc-messages",
+        run: messages::read,
+        seeds: messages::seeds,
+        seal: None,
+        memory: MemoryLimit::MESSAGES,
+    },
+];
 
 /// How long the other side waits before it closes, in the time of the simulation: what it sent is
 /// dealt with by then.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use duramen_broker::{Broker, Caller, StartOptions};
 use duramen_env::{Env, SimDelays, SimDisk, Tasks, TokioClock};
+use duramen_group::UniformSticky;
 use duramen_types::{NodeId, PartitionId};
 
 use super::SimError;
@@ -117,6 +118,7 @@ impl Node {
             snapshot_entries: Some(plan.snapshot_entries),
             // As many as show that there are several: each is one more Raft group on every node.
             group_shards: Some(2),
+            group_assignor: &UniformSticky,
         }
     }
 }

@@ -6,9 +6,11 @@ use duramen_client::{ErrorCode, NewTopic};
 use duramen_proto::v1;
 use duramen_proto::v1::GroupPhase;
 use duramen_proto::v1::member_response::Response;
-use duramen_tests::processes::{Cluster, Member, Outcome, coordinator, eventually, refused};
+use duramen_tests::processes::{
+    Cluster, Member, Node, Outcome, coordinator, eventually, free_addresses, refused,
+};
 
-use crate::{cluster_with, describe, offset_of, produce};
+use crate::{cluster_with, describe, offset_of, produce, program};
 
 const TOPIC: &str = "rings";
 
@@ -65,6 +67,31 @@ async fn partitions_move_one_by_one_and_commits_are_fenced() {
     // It leaves: the other has everything at once, without a session to wait for.
     second.leave(false).await.unwrap();
     assert_eq!(first.settle(6).await.unwrap(), before);
+    cluster.passed();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_assignor_that_is_configured_says_who_reads_what() {
+    let addresses = free_addresses(1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::new(&program(), dir.path(), 1, &addresses);
+    node.set_option("--group-assignor", "range");
+    let cluster = Cluster::of(&program(), dir, vec![node]).await.unwrap();
+    let topics = ["orders", "payments"];
+    let client = cluster.client().await.unwrap();
+    for topic in topics {
+        let topic = NewTopic::new(topic).partitions(3).replication_factor(1);
+        client.admin().create_topic(topic).await.unwrap();
+    }
+    // Ranges put the same partitions of both topics together: four and two, which the uniform
+    // assignor would not.
+    let mut first = Member::join(&cluster, "g", "a", &topics).await.unwrap();
+    first.reads(6).await.unwrap();
+    let mut second = Member::join(&cluster, "g", "b", &topics).await.unwrap();
+    let moved = first.revoked().await.unwrap();
+    first.give_back();
+    assert_eq!(moved, topics.map(|topic| (topic.to_owned(), 2)).into());
+    assert_eq!(second.reads(2).await.unwrap(), moved);
     cluster.passed();
 }
 

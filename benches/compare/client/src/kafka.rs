@@ -13,8 +13,9 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::payload::Payloads;
+use crate::received::Received;
 use crate::report::{Counted, Tally, Window, meter};
-use crate::schedule::{PATIENCE, Schedule};
+use crate::schedule::Schedule;
 use crate::{Error, Load};
 use sender::Sender;
 
@@ -77,35 +78,22 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     let metering = meter(schedule.window(), &load.pids);
     let progress = sender.progress();
     let receiving = thread::spawn(move || {
-        let (mut tally, mut seen, mut over) = (Tally::new(), 0, None);
-        loop {
-            if let Some(sent) = progress.finished() {
-                let over = *over.get_or_insert_with(Instant::now);
-                if seen >= sent || over.elapsed() > PATIENCE {
-                    return (tally, seen);
-                }
-            }
+        let mut received = Received::new(schedule);
+        while !received.is_over(progress.finished(), Instant::now()) {
             match consumer.poll(LOOK) {
-                Some(Ok(message)) => {
-                    seen += 1;
-                    let value = message.payload().unwrap_or_default();
-                    schedule.arrived(value, Instant::now(), &mut tally);
-                }
-                Some(Err(error)) => tally.fail(error.to_string()),
+                Some(Ok(message)) => received.take(message.payload().unwrap_or_default()),
+                Some(Err(error)) => received.fail(error.to_string()),
                 None => {}
             }
         }
+        received
     });
     let mut payloads = Payloads::new(load.size());
     schedule.beat(|number| sender.send(&payloads.next_numbered(number)));
     let progress = sender.progress();
     let sent = sender.finish();
-    let (mut tally, seen) = receiving.join().map_err(|_| "the consumer panicked")?;
-    tally.fail_all(&sent);
-    let lost = progress.finished().unwrap_or(0).saturating_sub(seen);
-    if lost > 0 {
-        tally.fail(format!("{lost} acknowledged records did not come"));
-    }
+    let received = receiving.join().map_err(|_| "the consumer panicked")?;
+    let tally = received.finish(&sent, progress.finished().unwrap_or(0));
     Ok(Counted { tally, metered: metering.join().map_err(|_| "the meter panicked")? })
 }
 

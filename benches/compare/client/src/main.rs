@@ -4,6 +4,7 @@
 mod kafka;
 mod nats;
 mod payload;
+mod received;
 mod report;
 mod schedule;
 mod usage;

@@ -13,8 +13,9 @@ use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
 use crate::payload::Payloads;
+use crate::received::Received;
 use crate::report::{Counted, Metered, Tally, Window, meter};
-use crate::schedule::{PATIENCE, Schedule};
+use crate::schedule::Schedule;
 use crate::{Error, Load};
 use sender::Sender;
 
@@ -82,38 +83,25 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     let metering = meter(schedule.window(), &load.pids);
     let progress = sender.progress();
     let receiving = runtime.spawn(async move {
-        let (mut tally, mut seen, mut over) = (Tally::new(), 0, None);
-        loop {
-            if let Some(sent) = progress.finished() {
-                let over = *over.get_or_insert_with(Instant::now);
-                if seen >= sent || over.elapsed() > PATIENCE {
-                    return (tally, seen);
-                }
-            }
+        let mut received = Received::new(schedule);
+        while !received.is_over(progress.finished(), Instant::now()) {
             match timeout(LOOK, messages.next()).await {
-                Ok(Some(Ok(message))) => {
-                    seen += 1;
-                    schedule.arrived(&message.payload, Instant::now(), &mut tally);
-                }
-                Ok(Some(Err(error))) => tally.fail(error.to_string()),
+                Ok(Some(Ok(message))) => received.take(&message.payload),
+                Ok(Some(Err(error))) => received.fail(error.to_string()),
                 Ok(None) => {
-                    tally.fail("the subscription has ended");
-                    return (tally, seen);
+                    received.fail("the subscription has ended");
+                    break;
                 }
                 Err(_) => {}
             }
         }
+        received
     });
     let mut payloads = Payloads::new(load.size());
     // On this thread, which sleeps more precisely than the runtime's timers.
     schedule.beat(|number| runtime.block_on(sender.send(number, payloads.next_numbered(number))));
     let (sent, acknowledged) = runtime.block_on(sender.finish());
-    let (mut tally, seen) = runtime.block_on(receiving)?;
-    tally.fail_all(&sent);
-    let lost = acknowledged.saturating_sub(seen);
-    if lost > 0 {
-        tally.fail(format!("{lost} acknowledged records did not come"));
-    }
+    let tally = runtime.block_on(receiving)?.finish(&sent, acknowledged);
     Ok(Counted { tally, metered: join(metering)? })
 }
 

@@ -11,9 +11,6 @@ use crate::Load;
 use crate::payload::number_of;
 use crate::report::{Tally, Window};
 
-/// How long the last records may take after the end.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     start: Instant,

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duramen_env::{Env, TaskHandle};
-use duramen_group::{Action, Change, Effect, GroupName, Phase, UniformSticky};
+use duramen_env::TaskHandle;
+use duramen_group::{Action, Assignor, Change, Effect, GroupName, Phase};
 use duramen_raft::Group;
 use duramen_types::{PartitionId, Term, TopicId};
 use futures::future::BoxFuture;
@@ -20,6 +20,7 @@ use super::resolve::{Patterns, Topics, is_known, racks};
 use super::shard::{Effects, Shard, ShardCopy, is_stale};
 use crate::error::BrokerError;
 use crate::limits;
+use crate::member::Member;
 use crate::metadata::MetadataCopy;
 
 /// A shard and the task that coordinates it while this node leads it.
@@ -31,21 +32,21 @@ pub(crate) struct ShardHandle {
 
 impl ShardHandle {
     pub(crate) fn start(
-        env: &Env,
+        member: &Member,
         id: PartitionId,
         group: Arc<Group>,
         copy: Arc<ShardCopy>,
-        metadata: Arc<MetadataCopy>,
     ) -> Self {
-        let shard = Arc::new(Shard::new(env.clone(), id, group, copy));
-        let run = run(Arc::clone(&shard), metadata);
-        let coordinator = env.tasks.critical("group-coordinator", run);
+        let shard = Arc::new(Shard::new(member.env.clone(), id, group, copy));
+        let metadata = Arc::clone(&member.writer.copy);
+        let run = run(Arc::clone(&shard), metadata, member.options.group_assignor);
+        let coordinator = member.env.tasks.critical("group-coordinator", run);
         Self { shard, _coordinator: coordinator }
     }
 }
 
 /// Runs until the replica stops: whoever opens it again starts another one.
-async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
+async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>, assignor: &'static dyn Assignor) {
     let mut progress = shard.group.progress();
     loop {
         let status = shard.group.status();
@@ -54,7 +55,7 @@ async fn run(shard: Arc<Shard>, metadata: Arc<MetadataCopy>) {
         }
         if let Some(term) = shard.group.serving_term() {
             let lead = Leading::begin(&shard, term);
-            Coordinator::new(&shard, &metadata, term).run().await;
+            Coordinator::new(&shard, &metadata, assignor, term).run().await;
             drop(lead);
             continue;
         }
@@ -88,6 +89,7 @@ type Answer = (GroupName, Result<(), BrokerError>);
 struct Coordinator<'a> {
     shard: &'a Shard,
     metadata: &'a MetadataCopy,
+    assignor: &'static dyn Assignor,
     term: Term,
     patterns: Patterns,
     topics: Topics,
@@ -101,10 +103,16 @@ struct Coordinator<'a> {
 }
 
 impl<'a> Coordinator<'a> {
-    fn new(shard: &'a Shard, metadata: &'a MetadataCopy, term: Term) -> Self {
+    fn new(
+        shard: &'a Shard,
+        metadata: &'a MetadataCopy,
+        assignor: &'static dyn Assignor,
+        term: Term,
+    ) -> Self {
         let mut coordinator = Self {
             shard,
             metadata,
+            assignor,
             term,
             patterns: Patterns::default(),
             topics: Topics::of(&metadata.state()),
@@ -236,7 +244,7 @@ impl<'a> Coordinator<'a> {
         // What is not looked up yet will make another target due.
         let group = state.group(name).filter(|group| group.is_resolved())?;
         let racks = racks(&self.metadata.state(), group);
-        state.plan_assign(name, &UniformSticky, &racks)
+        state.plan_assign(name, self.assignor, &racks)
     }
 
     async fn propose(&mut self, group: GroupName, action: Action) -> Result<(), BrokerError> {

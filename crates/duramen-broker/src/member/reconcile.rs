@@ -281,8 +281,7 @@ async fn open(member: &Member, placed: Placed) -> bool {
     match opened {
         Ok(group) => {
             let shard = shard.map(|copy| {
-                let (group, metadata) = (Arc::clone(&group), Arc::clone(&member.writer.copy));
-                ShardHandle::start(&member.env, placed.id.partition, group, copy, metadata)
+                ShardHandle::start(member, placed.id.partition, Arc::clone(&group), copy)
             });
             let handle = PartitionHandle::start(&member.env, group, shard);
             let mut partitions = member.partitions.write().unwrap_or_else(PoisonError::into_inner);

@@ -25,6 +25,16 @@ pub(super) struct Open {
 }
 
 impl Open {
+    /// An empty batch with room for so many bytes.
+    fn new(options: &ProducerOptions, bytes: usize) -> Self {
+        Self {
+            builder: BatchBuilder::with_capacity(options.compression, bytes),
+            completer: Completer::default(),
+            permits: Permits::none(),
+            since: Instant::now(),
+        }
+    }
+
     fn fits(&self, bytes: usize, options: &ProducerOptions) -> bool {
         self.builder.size_bytes().saturating_add(bytes) <= options.batch_bytes
     }
@@ -56,7 +66,7 @@ pub(super) struct Accumulator {
     unresolved: VecDeque<Arc<Outcome>>,
     /// Counts the batches opened.
     batches: u64,
-    /// Size of the last batch that got full, which the next one will have, too.
+    /// Size of the last batch that was filled no more, which the next one will have, too.
     last_bytes: usize,
 }
 
@@ -72,27 +82,21 @@ impl Accumulator {
     ) -> Result<Append, ClientError> {
         let bytes = record_bytes(record.key, record.value, headers.clone());
         let mut wake = false;
-        if let Some(open) = self.open.take_if(|open| !open.fits(bytes, options)) {
-            self.last_bytes = open.builder.size_bytes();
+        if let Some(open) = self.close_if(|open| !open.fits(bytes, options)) {
             self.full.push_back(open);
             wake = true;
         }
         if self.open.is_none() {
             wake = true;
         }
-        let capacity = self.last_bytes;
-        let fresh = || Open {
-            builder: BatchBuilder::with_capacity(options.compression, capacity),
-            completer: Completer::default(),
-            permits: Permits::none(),
-            since: Instant::now(),
-        };
-        let open = self.open.get_or_insert_with(fresh);
+        let open = self.open.get_or_insert_with(|| Open::new(options, self.last_bytes));
         let index = match open.builder.append(record, headers.clone()) {
             Ok(index) => index,
             // The batch's first timestamp is too far away: a batch of its own has another one.
             Err(_) if !open.builder.is_empty() => {
-                self.full.push_back(std::mem::replace(open, fresh()));
+                self.last_bytes = open.builder.size_bytes();
+                let fresh = Open::new(options, self.last_bytes);
+                self.full.push_back(std::mem::replace(open, fresh));
                 wake = true;
                 open.builder.append(record, headers)?
             }
@@ -130,7 +134,7 @@ impl Accumulator {
         if at > now {
             return Ripe::At(at);
         }
-        self.open.take().map_or(Ripe::Nothing, |open| Ripe::Batch(Box::new(open)))
+        self.close_if(|_| true).map_or(Ripe::Nothing, |open| Ripe::Batch(Box::new(open)))
     }
 
     /// Takes the oldest batch if it was begun before `then`.
@@ -138,12 +142,19 @@ impl Accumulator {
         if self.full.front().is_some_and(|full| full.since < then) {
             return self.full.pop_front();
         }
-        self.open.take_if(|open| open.since < then)
+        self.close_if(|open| open.since < then)
     }
 
     /// Takes every batch.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Open> {
-        std::mem::take(&mut self.full).into_iter().chain(self.open.take())
+        std::mem::take(&mut self.full).into_iter().chain(self.close_if(|_| true))
+    }
+
+    /// Takes the open batch, which is filled no more.
+    fn close_if(&mut self, condition: impl FnOnce(&Open) -> bool) -> Option<Open> {
+        let open = self.open.take_if(|open| condition(open))?;
+        self.last_bytes = open.builder.size_bytes();
+        Some(open)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -159,6 +170,43 @@ impl Accumulator {
     fn forget_resolved(&mut self) {
         while self.unresolved.front().is_some_and(|outcome| outcome.is_resolved()) {
             self.unresolved.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duramen_types::Timestamp;
+
+    use super::*;
+
+    fn append(accumulator: &mut Accumulator, len: usize, timestamp: i64) {
+        let value = vec![7; len];
+        let timestamp = Timestamp::from_millis(timestamp);
+        let record = RecordRef { key: None, value: Some(&value), timestamp };
+        let (headers, options) = ([].into_iter(), ProducerOptions::default());
+        let (partition, permits) = (PartitionId::new(0), Permits::none());
+        accumulator.append(partition, record, headers, permits, &options).unwrap();
+    }
+
+    #[test]
+    fn a_batch_begins_with_the_room_that_the_last_one_needed_however_that_was_closed() {
+        type Close = fn(&mut Accumulator);
+        let closings: [(&str, Close); 4] = [
+            ("ripe", |batches| drop(batches.take_ripe(Instant::now(), Duration::ZERO))),
+            ("old", |batches| drop(batches.take_older(Instant::now() + Duration::from_secs(1)))),
+            ("flushed", |batches| drop(batches.take_all())),
+            ("of other times", |batches| append(batches, 10, i64::MAX)),
+        ];
+        for (how, close) in closings {
+            let mut batches = Accumulator::default();
+            append(&mut batches, 700_000, 0);
+            append(&mut batches, 600_000, 0);
+            assert!(batches.last_bytes > 700_000, "the first one got full");
+            drop(batches.take_all());
+            append(&mut batches, 10, i64::MIN);
+            close(&mut batches);
+            assert!(batches.last_bytes < 200, "{how}: room for {}", batches.last_bytes);
         }
     }
 }

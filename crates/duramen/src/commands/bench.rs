@@ -5,6 +5,7 @@ mod e2e;
 mod payload;
 mod produce;
 mod report;
+mod tally;
 mod usage;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::error::CliError;
 use crate::nodes::LocalCluster;
 use crate::{limits, numbers, output};
 use report::Report;
+use tally::Window;
 
 const PRODUCE: &str = "\
 Examples:
@@ -245,6 +247,11 @@ impl Bench {
 
     fn measured(&self) -> Duration {
         Duration::from_secs_f64(self.args.seconds)
+    }
+
+    /// From now on, after the warm-up.
+    fn window(&self) -> Window {
+        Window::new(self.warmup(), self.measured())
     }
 
     /// Megabytes that so many records are.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use duramen_group::{Assignor, UniformSticky};
 use serde::Deserialize;
 
 use crate::connect::split_address;
@@ -29,7 +30,7 @@ const OFF: &str = "off";
 const DISK_RESERVE_BYTES: u64 = 256 << 20;
 
 /// The variables, in the order of the fields of [`Layer`].
-pub(crate) const ENVIRONMENT: [&str; 15] = [
+pub(crate) const ENVIRONMENT: [&str; 16] = [
     "DURAMEN_ID",
     "DURAMEN_DIR",
     "DURAMEN_LISTEN",
@@ -42,6 +43,7 @@ pub(crate) const ENVIRONMENT: [&str; 15] = [
     "DURAMEN_RACK",
     "DURAMEN_INSECURE",
     "DURAMEN_DISK_RESERVE_BYTES",
+    "DURAMEN_GROUP_ASSIGNOR",
     "DURAMEN_LOG",
     "DURAMEN_LOG_FORMAT",
     FILE_VARIABLE,
@@ -63,6 +65,7 @@ pub(crate) struct Layer {
     pub(super) rack: Option<String>,
     pub(super) insecure: Option<bool>,
     pub(super) disk_reserve_bytes: Option<u64>,
+    pub(super) group_assignor: Option<String>,
     pub(super) log: Option<String>,
     pub(super) log_format: Option<LogFormat>,
 }
@@ -107,6 +110,7 @@ impl Layer {
             rack: text("DURAMEN_RACK"),
             insecure,
             disk_reserve_bytes: number("DURAMEN_DISK_RESERVE_BYTES")?,
+            group_assignor: text("DURAMEN_GROUP_ASSIGNOR"),
             log: text("DURAMEN_LOG"),
             log_format,
         })
@@ -138,6 +142,7 @@ impl Layer {
             rack: self.rack.or(below.rack),
             insecure: self.insecure.or(below.insecure),
             disk_reserve_bytes: self.disk_reserve_bytes.or(below.disk_reserve_bytes),
+            group_assignor: self.group_assignor.or(below.group_assignor),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }
@@ -145,7 +150,7 @@ impl Layer {
 }
 
 /// A server's configuration, complete and checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ServerConfig {
     /// The node's number, from 1.
     pub(crate) id: u64,
@@ -169,6 +174,8 @@ pub(crate) struct ServerConfig {
     pub(crate) rack: String,
     /// Free bytes of the disk below which no records are taken.
     pub(crate) disk_reserve_bytes: u64,
+    /// What computes who reads what in groups.
+    pub(crate) group_assignor: &'static dyn Assignor,
     /// How it logs.
     pub(crate) log: LogOptions,
 }
@@ -225,6 +232,7 @@ impl ServerConfig {
             seeds: seeds(layer.seed)?,
             rack: layer.rack.unwrap_or_default(),
             disk_reserve_bytes: layer.disk_reserve_bytes.unwrap_or(DISK_RESERVE_BYTES),
+            group_assignor: group_assignor(layer.group_assignor)?,
             log: LogOptions { filter: layer.log, format: layer.log_format },
         })
     }
@@ -316,6 +324,14 @@ fn seeds(given: Option<Vec<String>>) -> Result<Vec<String>, CliError> {
         }
     }
     Ok(seeds)
+}
+
+fn group_assignor(given: Option<String>) -> Result<&'static dyn Assignor, CliError> {
+    let Some(name) = given else { return Ok(&UniformSticky) };
+    duramen_group::assignor(&name).ok_or_else(|| {
+        let known = duramen_group::ASSIGNORS.map(Assignor::name).join(" or ");
+        CliError::Usage(format!("--group-assignor {name:?} is none: give {known}"))
+    })
 }
 
 /// Whether the text of a file is a configuration, for the fuzzer.
@@ -445,6 +461,20 @@ mod tests {
         assert!(wrong(Layer { seed: Some(vec![]), ..minimal() }).contains("--seed"));
         let twice = vec!["a:1".into(), "b:1".into(), "a:1".into()];
         assert!(wrong(Layer { seed: Some(twice), ..minimal() }).contains("a:1 twice"));
+    }
+
+    #[test]
+    fn an_assignor_is_named_or_the_uniform_one() {
+        let with =
+            |name: Option<&str>| Layer { group_assignor: name.map(str::to_owned), ..minimal() };
+        let name = |given| ServerConfig::new(with(given)).unwrap().group_assignor.name();
+        assert_eq!(
+            [None, Some("uniform"), Some("range")].map(name),
+            ["uniform", "uniform", "range"]
+        );
+        let text = wrong(with(Some("best")));
+        assert!(text.contains("--group-assignor \"best\""), "{text}");
+        assert!(text.contains("uniform or range"), "{text}");
     }
 
     #[test]

@@ -175,6 +175,7 @@ async fn open(env: &Env, config: &ServerConfig) -> Result<Arc<Broker>, CliError>
         disk_reserve_bytes: config.disk_reserve_bytes,
         snapshot_entries: None,
         group_shards: None,
+        group_assignor: config.group_assignor,
     };
     let opening = env.clone();
     let opened = env.tasks.blocking("broker-open", move || Broker::open(&opening, options)).await;

@@ -67,6 +67,8 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
     });
     let fetch = v1::FetchRequest { topic: "t".into(), ..v1::FetchRequest::default() };
     let streamed = message(&v1::FetchStreamRequest { start: Some(fetch.clone()), credit_bytes: 9 });
+    let cut: Vec<_> = produce.chunks(3).map(<[u8]>::to_vec).collect();
+    let cut = call(1, "/duramen.v1.LogService/ProduceStream", &cut);
     let one = call(1, "/duramen.v1.LogService/Produce", std::slice::from_ref(&produce));
     let many = [
         call(1, "/duramen.v1.LogService/ProduceStream", &[produce.clone(), produce]),
@@ -81,5 +83,5 @@ pub(super) fn requests() -> Vec<Vec<u8>> {
         ),
         call(9, "/duramen.v1.LogService/InitProducer", &[message(&v1::InitProducerRequest {})]),
     ];
-    vec![[begin(), one].concat(), [begin(), many.concat()].concat()]
+    vec![[begin(), one].concat(), [begin(), many.concat()].concat(), [begin(), cut].concat()]
 }

@@ -1,5 +1,6 @@
-//! A listener whose client sends any bytes. The services read every message and say no: what they
-//! do with messages is tested apart.
+//! A listener whose client sends any bytes. The services read every message and say no, or nothing
+//! that matters: what they do with messages is tested apart. Streams are served past the generated
+//! code, as the product's are.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,9 +12,14 @@ use std::time::Duration;
 use duramen_env::fuzz::Verdict;
 use duramen_env::{Connection, Listener};
 use duramen_net::ServerOptions;
+use duramen_net::grpc::{Beside, Direct, Messages, respond};
+use duramen_net::limits::MESSAGE_BYTES_MAX;
 use duramen_proto::v1;
 use duramen_proto::v1::log_service_server::{LogService, LogServiceServer};
+use futures::stream;
+use prost::Message;
 use tokio::sync::Notify;
+use tonic::body::Body;
 use tonic::codegen::async_trait;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
@@ -52,7 +58,9 @@ fn address() -> SocketAddr {
 /// Serves a connection to its end.
 pub(super) fn serve(bytes: &[u8]) -> Verdict {
     let read = Arc::new(AtomicU64::new(0));
-    let service = LogServiceServer::new(Reader { read: Arc::clone(&read) });
+    let reader = Arc::new(Reader { read: Arc::clone(&read) });
+    let generated = LogServiceServer::from_arc(Arc::clone(&reader));
+    let service = Beside::new(generated, move |request| reader.direct(request));
     let served = block_on(async {
         let gone = Arc::new(Notify::new());
         let listener = OneConnection(Mutex::new(Some(Scripted::new(bytes, &gone))));
@@ -82,16 +90,45 @@ impl Reader {
         Err(Status::unimplemented("only read"))
     }
 
-    async fn drain<Q, A>(&self, request: Request<Streaming<Q>>) -> Result<Response<A>, Status> {
-        let mut messages = request.into_inner();
-        while messages.message().await?.is_some() {
-            self.read.fetch_add(1, Ordering::Relaxed);
-        }
-        Err(Status::unimplemented("only read"))
+    fn direct(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+    ) -> Result<Direct, Box<http::Request<Body>>> {
+        let answer = match request.uri().path() {
+            "/duramen.v1.LogService/ProduceStream" => {
+                Arc::clone(self).answer::<v1::ProduceRequest, v1::ProduceResponse>(request)
+            }
+            "/duramen.v1.LogService/FetchStream" => {
+                Arc::clone(self).answer::<v1::FetchStreamRequest, v1::FetchResponse>(request)
+            }
+            _ => return Err(Box::new(request)),
+        };
+        Ok(Box::pin(std::future::ready(answer)))
+    }
+
+    /// An empty answer to each message.
+    fn answer<Q, A>(self: Arc<Self>, request: http::Request<Body>) -> http::Response<Body>
+    where
+        Q: Message + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let messages = Messages::<Q>::of_request(request.into_body(), MESSAGE_BYTES_MAX);
+        let answers = stream::try_unfold((self, messages), |(reader, mut messages)| async {
+            let message = messages.message().await?;
+            Ok(message.map(|_| {
+                reader.read.fetch_add(1, Ordering::Relaxed);
+                (A::default(), (reader, messages))
+            }))
+        });
+        respond(Ok(Box::pin(answers)))
     }
 }
 
-type Answers<T> = futures::stream::Empty<Result<T, Status>>;
+fn served_directly() -> Status {
+    Status::internal("this stream is served elsewhere")
+}
+
+type Answers<T> = stream::Empty<Result<T, Status>>;
 
 #[async_trait]
 impl LogService for Reader {
@@ -107,9 +144,9 @@ impl LogService for Reader {
 
     async fn produce_stream(
         &self,
-        requests: Request<Streaming<v1::ProduceRequest>>,
+        _: Request<Streaming<v1::ProduceRequest>>,
     ) -> Result<Response<Self::ProduceStreamStream>, Status> {
-        self.drain(requests).await
+        Err(served_directly())
     }
 
     async fn fetch(
@@ -121,9 +158,9 @@ impl LogService for Reader {
 
     async fn fetch_stream(
         &self,
-        requests: Request<Streaming<v1::FetchStreamRequest>>,
+        _: Request<Streaming<v1::FetchStreamRequest>>,
     ) -> Result<Response<Self::FetchStreamStream>, Status> {
-        self.drain(requests).await
+        Err(served_directly())
     }
 
     async fn list_offsets(

@@ -1,33 +1,17 @@
 //! How much can be read: consumers that read everything again and again.
 
 use std::path::Path;
+use std::time::Duration;
 
 use duramen_client::{Client, ClientError, ConsumerOptions, PartitionId, ProducerRecord, Start};
-use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::payload::Payloads;
-use super::report::{Counted, Latencies, Report, latencies, record};
-use super::usage::Usage;
+use super::report::Report;
+use super::tally::{Counted, Tally, Window, record};
 use super::{Bench, ConsumeArgs};
 use crate::error::CliError;
 use crate::{limits, numbers, output};
-
-/// What one consumer counted.
-struct Tally {
-    records: u64,
-    latencies: Latencies,
-    error: Option<ClientError>,
-}
-
-impl Counted {
-    fn take(&mut self, tally: Tally) {
-        self.records += tally.records;
-        self.errors += u64::from(tally.error.is_some());
-        self.error = self.error.take().or(tally.error.map(|error| error.to_string()));
-        self.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
-    }
-}
 
 /// Measures.
 pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, CliError> {
@@ -35,63 +19,23 @@ pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, Cli
     let count = wanted.max(u64::from(bench.args.partitions));
     output::note(&format!("writing {} records", numbers::grouped(count)));
     preload(bench, count).await?;
-    if args.cold {
-        return cold(bench, args).await;
-    }
-    bench.describe("consume");
-    let mut clients = Vec::new();
-    for _ in 0..args.consumers {
-        clients.push(bench.client().await?);
-    }
-    let begin = Instant::now() + bench.warmup();
-    let end = begin + bench.measured();
-    let tasks = &bench.context.env.tasks;
-    let readers = clients.into_iter().map(|client| {
-        tasks.critical("bench-consumer", read(client, bench.topic.clone(), (begin, end)))
-    });
-    let readers: Vec<_> = readers.collect();
-    tokio::time::sleep_until(begin).await;
-    let (before, began) = (Usage::now(&bench.pids), Instant::now());
-    tokio::time::sleep_until(end).await;
-    let (after, took) = (Usage::now(&bench.pids), began.elapsed());
-    let mut counted =
-        Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
-    let tallies = join_all(readers.into_iter().map(|reader| reader.join())).await;
-    tallies.into_iter().flatten().for_each(|tally| counted.take(tally));
-    Ok(Report::new("consume", bench, &counted))
-}
-
-/// Everything once, from the disk.
-async fn cold(bench: &Bench, args: &ConsumeArgs) -> Result<Report, CliError> {
-    if let Some(dir) = &bench.data {
+    if let Some(dir) = bench.data.as_ref().filter(|_| args.cold) {
         drop_cached(dir)
             .map_err(|source| CliError::System { action: "drop cached pages", source })?;
     }
-    bench.describe("consume once, cold");
+    bench.describe(if args.cold { "consume once, cold" } else { "consume" });
     let mut clients = Vec::new();
     for _ in 0..args.consumers {
         clients.push(bench.client().await?);
     }
-    let (begin, never) = (Instant::now(), Instant::now() + limits::BENCH_PASS);
-    let before = Usage::now(&bench.pids);
-    let tasks = &bench.context.env.tasks;
-    let topic = &bench.topic;
+    let window =
+        if args.cold { Window::new(Duration::ZERO, limits::BENCH_PASS) } else { bench.window() };
     let readers = clients.into_iter().map(|client| {
-        let topic = topic.clone();
-        tasks.critical("bench-consumer", async move {
-            let mut tally = Tally { records: 0, latencies: latencies(), error: None };
-            let pass = pass(&client, &topic, (begin, never), &mut tally).await;
-            tally.error = pass.err();
-            tally
-        })
+        let read = read(client, bench.topic.clone(), window, args.cold);
+        bench.context.env.tasks.critical("bench-consumer", read)
     });
-    let readers: Vec<_> = readers.collect();
-    let tallies = join_all(readers.into_iter().map(|reader| reader.join())).await;
-    let (after, took) = (Usage::now(&bench.pids), begin.elapsed());
-    let mut counted =
-        Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
-    tallies.into_iter().flatten().for_each(|tally| counted.take(tally));
-    Ok(Report::new("consume-cold", bench, &counted))
+    let counted = Counted::of(readers.collect(), window, &bench.pids).await;
+    Ok(Report::new(if args.cold { "consume-cold" } else { "consume" }, bench, &counted))
 }
 
 /// Has the system forget what it holds of all files below a directory. They are synced first, for
@@ -134,21 +78,25 @@ async fn preload(bench: &Bench, count: u64) -> Result<(), CliError> {
     Ok(producer.close().await?)
 }
 
-/// One consumer, until the window is over.
-async fn read(client: Client, topic: String, (begin, end): (Instant, Instant)) -> Tally {
-    let mut tally = Tally { records: 0, latencies: latencies(), error: None };
-    while Instant::now() < end && tally.error.is_none() {
-        let pass = pass(&client, &topic, (begin, end), &mut tally).await;
-        tally.error = pass.err();
+/// One consumer: everything once, or again and again until the window is over.
+async fn read(client: Client, topic: String, window: Window, once: bool) -> Tally {
+    let mut tally = Tally::new();
+    loop {
+        if let Err(error) = pass(&client, &topic, window, &mut tally).await {
+            tally.fail(&error);
+            return tally;
+        }
+        if once || Instant::now() >= window.end {
+            return tally;
+        }
     }
-    tally
 }
 
-/// Reads everything once.
+/// Reads everything once, or until the window is over.
 async fn pass(
     client: &Client,
     topic: &str,
-    (begin, end): (Instant, Instant),
+    window: Window,
     tally: &mut Tally,
 ) -> Result<(), ClientError> {
     let options = ConsumerOptions::default().start(Start::First).until_high_watermark();
@@ -157,12 +105,12 @@ async fn pass(
     while let Some(batch) = consumer.next_batch().await {
         let batch = batch?;
         let now = Instant::now();
-        if now >= end {
+        if now >= window.end {
             return Ok(());
         }
         // What a user would do at least: look at every record.
         let records = batch.views().map(|record| u64::from(record.value.is_some())).sum::<u64>();
-        if now >= begin {
+        if window.contains(now) {
             tally.records += records;
             record(&mut tally.latencies, now - asked);
         }

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::payload::{Payloads, number_of};
-use super::report::{Counted, Latencies, Report, latencies, record};
+use super::report::Report;
+use super::tally::{Counted, Latencies, Tally, latencies, record};
 use super::usage::Usage;
 use super::{Bench, E2eArgs};
 use crate::error::CliError;
@@ -87,15 +88,8 @@ pub(super) async fn run(bench: &Bench, args: &E2eArgs) -> Result<Report, CliErro
     let error = sent.error.or((lost > 0).then(|| {
         format!("{lost} acknowledged records did not come within {}s", PATIENCE.as_secs())
     }));
-    let counted = Counted {
-        records: latencies.len(),
-        took,
-        latencies,
-        errors: sent.errors + lost,
-        error,
-        before,
-        after,
-    };
+    let tally = Tally { records: latencies.len(), latencies, errors: sent.errors + lost, error };
+    let counted = Counted { tally, took, before, after };
     Ok(Report::new("e2e", bench, &counted))
 }
 

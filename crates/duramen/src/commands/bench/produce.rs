@@ -3,31 +3,15 @@
 use std::task::Poll;
 
 use duramen_client::{Delivery, Producer, ProducerRecord};
-use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::payload::Payloads;
-use super::report::{Counted, Latencies, Report, latencies, record};
-use super::usage::Usage;
+use super::report::Report;
+use super::tally::{Counted, Tally, Window, record};
 use super::{Bench, ProduceArgs};
 use crate::error::CliError;
 use crate::limits;
-
-/// When counting begins and ends.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    begin: Instant,
-    end: Instant,
-}
-
-/// What one producer counted.
-struct Tally {
-    records: u64,
-    latencies: Latencies,
-    errors: u64,
-    error: Option<String>,
-}
 
 /// Measures.
 pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, CliError> {
@@ -39,28 +23,14 @@ pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, Cli
         producers.push(client.producer(&bench.topic, options.clone()).await?);
     }
     let size = usize::try_from(bench.args.size).unwrap_or(usize::MAX);
-    let begin = Instant::now() + bench.warmup();
-    let window = Window { begin, end: begin + bench.measured() };
+    let window = bench.window();
     let loads = (0..).zip(producers).map(|(number, producer)| {
         let payloads = Payloads::new(bench.args.seed.wrapping_add(number), size);
         let load = load(producer, payloads, window);
         // Each on a thread of its own, if there is one.
         bench.context.env.tasks.critical("bench-producer", load)
     });
-    let loads: Vec<_> = loads.collect();
-    tokio::time::sleep_until(window.begin).await;
-    let (before, began) = (Usage::now(&bench.pids), Instant::now());
-    tokio::time::sleep_until(window.end).await;
-    let (after, took) = (Usage::now(&bench.pids), began.elapsed());
-    let mut counted =
-        Counted { records: 0, took, latencies: latencies(), errors: 0, error: None, before, after };
-    for tally in join_all(loads.into_iter().map(|load| load.join())).await.into_iter().flatten() {
-        counted.records += tally.records;
-        counted.errors += tally.errors;
-        counted.error = counted.error.or(tally.error);
-
-        counted.latencies.add(&tally.latencies).expect("histograms of the same bounds add up");
-    }
+    let counted = Counted::of(loads.collect(), window, &bench.pids).await;
     Ok(Report::new("produce", bench, &counted))
 }
 
@@ -95,7 +65,7 @@ async fn load(producer: Producer, mut payloads: Payloads, window: Window) -> Tal
 
 /// Counts what is acknowledged within the window.
 async fn tally(mut waiting: mpsc::Receiver<Vec<(Instant, Delivery)>>, window: Window) -> Tally {
-    let mut tally = Tally { records: 0, latencies: latencies(), errors: 0, error: None };
+    let mut tally = Tally::new();
     while let Some(deliveries) = waiting.recv().await {
         let mut now = Instant::now();
         for (sent, mut delivery) in deliveries {
@@ -110,15 +80,12 @@ async fn tally(mut waiting: mpsc::Receiver<Vec<(Instant, Delivery)>>, window: Wi
             };
             match outcome {
                 Ok(_) => {
-                    if now >= window.begin && now < window.end {
+                    if window.contains(now) {
                         tally.records += 1;
                         record(&mut tally.latencies, now.saturating_duration_since(sent));
                     }
                 }
-                Err(error) => {
-                    tally.errors += 1;
-                    tally.error.get_or_insert_with(|| error.to_string());
-                }
+                Err(error) => tally.fail(&error),
             }
         }
     }

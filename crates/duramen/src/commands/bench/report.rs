@@ -1,31 +1,12 @@
 //! What was measured, as JSON or for people.
 
-use std::time::Duration;
-
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Bench;
-use super::usage::{Usage, memory_mb};
+use super::tally::{Counted, Tally};
+use super::usage::memory_mb;
 use crate::error::CliError;
 use crate::{numbers, output};
-
-/// Latencies in microseconds.
-pub(super) type Latencies = Histogram<u64>;
-
-/// The longest latency told apart: an hour, in microseconds.
-const LATENCY_US_MAX: u64 = 3_600_000_000;
-
-/// An empty histogram with three digits. Its range is fixed: one that could grow would not do so
-/// for `saturating_record`, which takes everything beyond the range as its end.
-pub(super) fn latencies() -> Latencies {
-    Histogram::new_with_max(LATENCY_US_MAX, 3).expect("an hour in three digits is allowed")
-}
-
-/// Adds a latency.
-pub(super) fn record(latencies: &mut Latencies, latency: Duration) {
-    latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-}
 
 /// What was measured. The fields are part of the command's contract.
 #[derive(Debug, Serialize)]
@@ -52,21 +33,10 @@ pub(super) struct Report {
     error: Option<String>,
 }
 
-/// What a measurement counted while it was measured.
-#[derive(Debug)]
-pub(super) struct Counted {
-    pub(super) records: u64,
-    pub(super) took: Duration,
-    pub(super) latencies: Latencies,
-    pub(super) errors: u64,
-    pub(super) error: Option<String>,
-    pub(super) before: Usage,
-    pub(super) after: Usage,
-}
-
 impl Report {
     pub(super) fn new(bench: &'static str, on: &Bench, counted: &Counted) -> Self {
-        let Counted { records, took, latencies, errors, error, before, after } = counted;
+        let Counted { tally, took, before, after } = counted;
+        let Tally { records, latencies, errors, error } = tally;
         let bytes = on.bytes(*records);
         let (server_cpu_s_per_gb, client_cpu_s_per_gb) = after.per_gb(*before, bytes);
         let (server_rss_mb, server_rss_anon_mb) = memory_mb(&on.pids);
@@ -151,18 +121,5 @@ impl Report {
             output::line(&format!("{name:<20}{value}"))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_latency_is_recorded_as_it_was() {
-        let mut histogram = latencies();
-        record(&mut histogram, Duration::from_millis(250));
-        let median = histogram.value_at_quantile(0.5);
-        assert!((249_000..=251_000).contains(&median), "{median}");
     }
 }
