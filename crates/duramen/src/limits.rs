@@ -109,3 +109,6 @@ pub(crate) const THREADS_VARIABLE: &str = "TOKIO_WORKER_THREADS";
 /// So many of them at most, far more than the cores of any machine: what is beyond is a mistake,
 /// and would fail later and less clearly.
 pub(crate) const THREADS_MAX: usize = 1_024;
+
+/// How many windows of batches a benchmark's producer takes in ahead of what is acknowledged.
+pub(crate) const WINDOWS_AHEAD: usize = 4;

@@ -232,9 +232,15 @@ impl Bench {
             }
             None => defaults.batch_bytes,
         };
+        // More than the window takes would only wait, and be counted as latency.
+        let in_flight_bytes = batch_bytes
+            .saturating_mul(defaults.batches_in_flight)
+            .saturating_mul(limits::WINDOWS_AHEAD)
+            .min(defaults.in_flight_bytes);
         ProducerOptions {
             linger: Duration::from_millis(linger_ms),
             batch_bytes,
+            in_flight_bytes,
             record_bytes_max: limits::RECORD_BYTES_MAX,
             compression: self.args.compression.into(),
             ..defaults

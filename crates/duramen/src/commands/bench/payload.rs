@@ -22,6 +22,13 @@ impl Payloads {
         Self { pool: pool.into(), size, next: 0 }
     }
 
+    /// The same values for the one of so many who give them out at a time; each begins elsewhere.
+    pub(super) fn part(&self, number: usize, parts: usize) -> Self {
+        let values = self.pool.len() / self.size.max(1);
+        let next = values * number / parts.max(1) * self.size;
+        Self { pool: self.pool.clone(), size: self.size, next }
+    }
+
     /// The next value.
     pub(super) fn next(&mut self) -> Bytes {
         if self.next + self.size > self.pool.len() {
@@ -58,6 +65,13 @@ mod tests {
         assert_eq!((first.len(), &first), (1000, &other.next()));
         assert_ne!(first, one.next());
         assert_ne!(first, Payloads::new(2, 1000).next());
+        let mut parts: Vec<_> = (0..4).map(|number| one.part(number, 4).next()).collect();
+        assert_eq!(parts[0], first);
+        parts.sort();
+        parts.dedup();
+        assert_eq!(parts.len(), 4);
+        let mut last = Payloads::new(1, 9 << 20).part(6, 7);
+        assert_eq!(last.next(), last.next(), "there is room for one");
     }
 
     #[test]

@@ -23,9 +23,10 @@ pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, Cli
         producers.push(client.producer(&bench.topic, options.clone()).await?);
     }
     let size = usize::try_from(bench.args.size).unwrap_or(usize::MAX);
+    let (payloads, parts) = (Payloads::new(bench.args.seed, size), producers.len());
     let window = bench.window();
-    let loads = (0..).zip(producers).map(|(number, producer)| {
-        let payloads = Payloads::new(bench.args.seed.wrapping_add(number), size);
+    let loads = producers.into_iter().enumerate().map(|(number, producer)| {
+        let payloads = payloads.part(number, parts);
         let load = load(producer, payloads, window);
         // Each on a thread of its own, if there is one.
         bench.context.env.tasks.critical("bench-producer", load)
