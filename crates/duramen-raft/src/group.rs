@@ -1,7 +1,9 @@
 //! One replica of one Raft group, as the rest of the node uses it.
 
+mod clock;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use duramen_env::TaskHandle;
 use duramen_types::{LogIndex, ReplicaId, Term};
@@ -15,6 +17,7 @@ use openraft::{Raft, RaftMetrics, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::clock::GroupClock;
 use crate::hibernation::{Hibernation, Stage};
 use crate::limits;
 use crate::machine::Machine;
@@ -117,28 +120,6 @@ struct Watched {
     server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
 }
 
-/// When the group last heard of a leader and when it will campaign; in milliseconds since `base`.
-#[derive(Debug)]
-struct GroupClock {
-    base: Instant,
-    heard_ms: AtomicU64,
-    /// As `heard_ms`, but a campaign or a vote of its own does not count.
-    led_ms: AtomicU64,
-    patience_ms: AtomicU64,
-    beat_ms: AtomicU64,
-}
-
-impl GroupClock {
-    fn now_ms(&self) -> u64 {
-        self.at_ms(Instant::now())
-    }
-
-    fn at_ms(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.base);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
 impl Group {
     pub(crate) fn new(
         replica: Arc<Replica>,
@@ -147,13 +128,7 @@ impl Group {
         acknowledged: Arc<Acknowledged>,
         disk_full: Arc<AtomicBool>,
     ) -> Self {
-        let clock = GroupClock {
-            base: Instant::now(),
-            heard_ms: AtomicU64::new(0),
-            led_ms: AtomicU64::new(0),
-            patience_ms: AtomicU64::new(0),
-            beat_ms: AtomicU64::new(0),
-        };
+        let clock = GroupClock::new();
         let maintenance = std::sync::Mutex::new(None);
         let hibernation = Hibernation::new();
         let watched = Watched {
@@ -174,7 +149,7 @@ impl Group {
             maintenance,
             end_when_opened,
         };
-        group.draw_patience();
+        group.clock.draw_patience(&*group.replica.env.random);
         group
     }
 
@@ -396,14 +371,6 @@ impl Group {
         std::time::Duration::from_millis(self.clock.now_ms().saturating_sub(led))
     }
 
-    fn draw_patience(&self) {
-        let min = limits::ELECTION_TIMEOUT_MIN.as_millis();
-        let span = limits::ELECTION_TIMEOUT_MAX.as_millis() - min;
-        let draw = self.replica.env.random.below(u64::try_from(span).unwrap_or(0));
-        let patience = u64::try_from(min).unwrap_or(0) + draw;
-        self.clock.patience_ms.store(patience, Ordering::Relaxed);
-    }
-
     pub(crate) const fn hibernation(&self) -> &Hibernation {
         &self.hibernation
     }
@@ -464,7 +431,7 @@ impl Group {
         let patience = if alone { 0 } else { patience };
         if is_voter && now.saturating_sub(heard) >= patience {
             self.heard_from_leader();
-            self.draw_patience();
+            self.clock.draw_patience(&*self.replica.env.random);
             metrics::election();
             // With pre-vote, so that a healthy leader is not disturbed.
             drop(self.raft.trigger().elect(true).now_or_never());
