@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use faulty::{DiskFaults, FaultyDisk};
-pub use real::RealDisk;
+pub use real::{RealDisk, read_ahead};
 pub use sim::{Corruption, CrashMode, DiskCall, DiskImage, Fault, SimDisk};
 
 /// The unit of direct writes: a block of every usual file system, and a sector of every usual disk.

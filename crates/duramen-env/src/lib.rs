@@ -20,7 +20,7 @@ pub mod witness;
 pub use clock::{Clock, RealClock, SimClock, TokioClock};
 pub use disk::{
     Corruption, CrashMode, DIRECT_BYTES, DirLock, Disk, DiskCall, DiskFaults, DiskFile, DiskImage,
-    Entry, Fault, FaultyDisk, OpenMode, RealDisk, SimDisk,
+    Entry, Fault, FaultyDisk, OpenMode, RealDisk, SimDisk, read_ahead,
 };
 #[cfg(feature = "sim")]
 pub use net::SimNet;

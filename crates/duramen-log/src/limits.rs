@@ -58,3 +58,10 @@ pub(crate) const ATOMIC_BYTES: usize = 512;
 
 /// The unit in which an unreadable range is narrowed down.
 pub(crate) const SECTOR_BYTES: usize = 4096;
+
+/// What of a mapped segment is fetched ahead of a reader: the kernel's own read-ahead for mappings
+/// is 128 KiB, and waits for each.
+pub(crate) const AHEAD_BYTES: u64 = 8 << 20;
+
+/// How often: in the middle of what was fetched before.
+pub(crate) const AHEAD_STEP_BYTES: u64 = AHEAD_BYTES / 2;

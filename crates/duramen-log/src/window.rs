@@ -10,7 +10,7 @@ use duramen_env::DiskFile;
 use crate::error::FrameFault;
 use crate::format::frame::{Envelope, decode_head};
 use crate::frame::FrameHeader;
-use crate::limits::{FRAME_OVERHEAD_BYTES, SECTOR_BYTES};
+use crate::limits::{AHEAD_BYTES, AHEAD_STEP_BYTES, FRAME_OVERHEAD_BYTES, SECTOR_BYTES};
 
 /// A view of the first `limit` bytes of a file or of a mapping.
 pub(crate) struct Window {
@@ -84,10 +84,24 @@ impl Window {
     ) -> Result<Bytes, FrameFault> {
         let at = position.saturating_add(FRAME_OVERHEAD_BYTES as u64);
         let payload = self.slice(at, header.payload_len as usize)?;
+        self.read_ahead(at, at.saturating_add(u64::from(header.payload_len)));
         if crc32fast::hash(&payload) == header.payload_crc {
             Ok(payload)
         } else {
             Err(FrameFault::PayloadChecksum)
+        }
+    }
+
+    /// Of a mapping, has what follows fetched, once in a while.
+    fn read_ahead(&self, from: u64, to: u64) {
+        if self.file.is_some() || from / AHEAD_STEP_BYTES == to / AHEAD_STEP_BYTES {
+            return;
+        }
+        let end = to.saturating_add(AHEAD_BYTES).min(self.limit);
+        if let (Ok(to), Ok(end)) = (usize::try_from(to), usize::try_from(end))
+            && let Some(following) = self.bytes.get(to..end)
+        {
+            duramen_env::read_ahead(following);
         }
     }
 

@@ -178,9 +178,39 @@ impl DiskFile for RealFile {
     }
 }
 
+/// Says that these bytes will be read soon: those of a mapping are fetched from the disk meanwhile.
+/// To bytes that are in memory it does nothing.
+pub fn read_ahead(bytes: &[u8]) {
+    let page = rustix::param::page_size();
+    let start = bytes.as_ptr().addr().next_multiple_of(page) - bytes.as_ptr().addr();
+    let Some(pages) = bytes.get(start..).filter(|rest| !rest.is_empty()) else { return };
+    let pointer = pages.as_ptr().cast_mut().cast();
+    // SAFETY: the advice neither reads nor changes a byte, and the pages are those of a live slice.
+    #[expect(unsafe_code, reason = "advice is given about raw addresses")]
+    let advised =
+        unsafe { rustix::mm::madvise(pointer, pages.len(), rustix::mm::Advice::WillNeed) };
+    if let Err(error) = advised {
+        tracing::debug!(%error, "no reading ahead");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reading_ahead_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("f"), OpenMode::CreateNew).unwrap();
+        let bytes = vec![7; 100_000];
+        file.write_at(&bytes, 0).unwrap();
+        let map = file.map(100_000).unwrap();
+        for range in [0..0, 0..1, 5..9_000, 4_096..100_000, 99_999..100_000] {
+            read_ahead(&map[range.clone()]);
+            read_ahead(&bytes[range]);
+        }
+        assert_eq!(map, bytes);
+    }
 
     #[test]
     fn a_mapping_outlives_the_unlinked_file() {
