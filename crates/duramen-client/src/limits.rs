@@ -26,6 +26,10 @@ pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// on adds to the outage.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(200);
 
+/// Longest wait of a producer that a node has no room for: what is sent again too soon takes the room
+/// of what would be accepted.
+pub(crate) const OVERLOADED_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// So many answers in a row that say a replica is damaged, and no other one between them: no
 /// replica is sound, and waiting helps nobody.
 pub(crate) const DAMAGED_ANSWERS_MAX: u32 = 12;

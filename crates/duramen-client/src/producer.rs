@@ -3,6 +3,7 @@
 mod accumulator;
 mod delivery;
 mod options;
+mod pace;
 mod sealed;
 mod settle;
 mod worker;

@@ -19,9 +19,14 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The next wait: half of it fixed, half random.
     pub(crate) fn next(&mut self, random: &dyn Random) -> Duration {
+        self.next_below(limits::BACKOFF_MAX, random)
+    }
+
+    /// The same, with another longest wait.
+    pub(crate) fn next_below(&mut self, longest: Duration, random: &dyn Random) -> Duration {
         let doubled = limits::BACKOFF_MIN.saturating_mul(1 << self.attempts.min(16));
         self.attempts = self.attempts.saturating_add(1);
-        let whole = doubled.min(limits::BACKOFF_MAX);
+        let whole = doubled.min(longest);
         let half = whole / 2;
         let span = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
         half + Duration::from_micros(random.below(span.saturating_add(1)))

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::accumulator::Ripe;
+use super::pace::Pace;
 use super::sealed::Sealed;
 use super::settle::{Failed, Settled, Terms, settle};
 use super::{Cell, Shared, end_of};
@@ -34,6 +35,8 @@ pub(super) struct Worker {
     next_sequence: Sequence,
     /// Batches under way, in order of their sequences.
     window: VecDeque<InFlight>,
+    /// How many batches may be under way: fewer after a node had no room for them.
+    pace: Pace,
     /// Batches to send again before any other.
     retry: VecDeque<Sealed>,
     stream: Option<Arc<ProduceStream>>,
@@ -58,6 +61,7 @@ struct InFlight {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, partition: PartitionId) -> Self {
+        let window_max = shared.options.window();
         Self {
             identity: shared.identity,
             shared,
@@ -65,6 +69,7 @@ impl Worker {
             renew: false,
             next_sequence: Sequence::ZERO,
             window: VecDeque::new(),
+            pace: Pace::new(window_max),
             retry: VecDeque::new(),
             stream: None,
             heard: Instant::now(),
@@ -113,7 +118,7 @@ impl Worker {
         if self.renew && self.window.is_empty() && has_work && !self.renew_identity(cell).await {
             return Some(Instant::now());
         }
-        while self.window.len() < self.shared.options.window() {
+        while self.window.len() < self.pace.window() {
             let batch = match self.retry.pop_front() {
                 Some(batch) => batch,
                 None => {
@@ -194,6 +199,7 @@ impl Worker {
                 self.redirects = 0;
                 self.unknown_topic = 0;
                 self.backoff.reset();
+                self.pace.accepted();
                 front.batch.succeed(&ack);
             }
             Err(failure) => {
@@ -249,6 +255,11 @@ impl Worker {
             }
         }
         let first = first.failure.clone();
+        // What waits still, for a window that was smaller than it is long, comes behind.
+        let unsent = std::mem::take(&mut self.retry)
+            .into_iter()
+            .map(|batch| Failed { batch, failure: Failure::NotSent(first.clone().into_error()) });
+        failed.extend(unsent);
         let topic = &self.shared.topic;
         tracing::debug!(
             topic = %topic.name, partition = %self.partition, failure = ?first,
@@ -273,6 +284,7 @@ impl Worker {
         }
         self.last = Some(Arc::new(first.clone().into_error()));
         if first.is_about_load() {
+            self.pace.refused();
             return self.pause(&first).await;
         }
         self.stream = None;
@@ -288,7 +300,10 @@ impl Worker {
 
     /// Waits before the next attempt, but not beyond the end of the oldest batch.
     async fn pause(&mut self, failure: &Failure) {
-        let wait = self.backoff.next(self.shared.cluster.random()).max(failure.wait());
+        let is_full = failure.code() == Some(ErrorCode::Overloaded);
+        let longest = if is_full { limits::OVERLOADED_WAIT_MAX } else { limits::BACKOFF_MAX };
+        let random = self.shared.cluster.random();
+        let wait = self.backoff.next_below(longest, random).max(failure.wait());
         let until = Instant::now() + wait;
         let end = self.retry.front().map_or(until, |batch| batch.expires);
         tokio::time::sleep_until(until.min(end)).await;
