@@ -411,7 +411,12 @@ impl World {
 
     /// The coordinator looks up what is subscribed to.
     fn resolve(&mut self) {
-        let Some(group) = self.here() else { return };
+        if let Some(resolution) = self.here().map(|group| self.looked_up(group)) {
+            self.network.push(Message::Action(Action::Resolve(resolution)));
+        }
+    }
+
+    fn looked_up(&self, group: &Group) -> Resolution {
         let (names, patterns) = group.subscriptions();
         let number = |name: &str| name.strip_prefix('t').and_then(|text| text.parse().ok());
         let existing = |name: &Arc<str>| {
@@ -422,9 +427,17 @@ impl World {
         let all = || self.topics.keys().copied().collect();
         let patterns = patterns.into_iter().map(|text| (text, all())).collect();
         let index = MetadataIndex::new(self.index);
-        let partitions = self.topics.clone();
-        let resolution = Resolution { index, names, patterns, partitions };
-        self.network.push(Message::Action(Action::Resolve(resolution)));
+        Resolution { index, names, patterns, partitions: self.topics.clone() }
+    }
+
+    /// Whether a group knows all that it reads as it is. Its index alone does not say so: that
+    /// moves too when a deleted topic is forgotten, whatever became of the others.
+    fn is_known(&self, group: &Group) -> bool {
+        let (known, now) = (group.resolution(), self.looked_up(group));
+        let mut counts = known.partitions.iter();
+        known.names == now.names
+            && known.patterns == now.patterns
+            && counts.all(|(topic, count)| now.partitions.get(topic) == Some(count))
     }
 
     fn plan(&mut self) {
@@ -525,7 +538,7 @@ impl World {
             && (count == 0) == (group.phase() == Phase::Empty)
             && (count == 0 || group.phase() == Phase::Stable)
             && group.is_resolved()
-            && (count == 0 || group.resolution().index.get() == self.index)
+            && self.is_known(group)
     }
 
     fn judge_rest(&mut self) {
