@@ -210,7 +210,32 @@ impl World {
             }
         }
         self.judge_command(&before, &command.change, &applied.outcome);
+        self.judge_effects(&before, &applied.effects);
         applied.outcome
+    }
+
+    /// A coordinator that does nothing but what effects tell it misses nothing: neither a look-up
+    /// nor a target that is due now and was not before, or whose plan from before is refused now.
+    fn judge_effects(&self, before: &State, effects: &[Effect]) {
+        let Some(group) = self.here() else { return };
+        let earlier = before.group(&self.group);
+        let tells = |due: &Effect| effects.contains(due);
+        if !group.is_resolved() {
+            let were = earlier.filter(|before| !before.is_resolved()).map(Group::subscriptions);
+            let is_tried = were == Some(group.subscriptions());
+            let due = Effect::ResolutionDue { group: self.group.clone() };
+            assert!(is_tried || tells(&due), "nobody looks up the subscriptions of {group:?}");
+        } else if group.phase() == Phase::Assigning
+            && !tells(&Effect::TargetDue { group: self.group.clone() })
+        {
+            let planned = before.plan_assign(&self.group, &UniformSticky, &Racks::new());
+            let planned = planned.filter(|_| earlier.is_some_and(Group::is_resolved));
+            let action = planned.expect("nobody makes a target");
+            let change = Change::Group { group: self.group.clone(), action };
+            let applied = self.state.clone().apply(&Command { at: self.wall(), change });
+            let is_refused = matches!(applied.outcome, Outcome::Refused(_));
+            assert!(!is_refused, "nobody makes another target for {group:?}");
+        }
     }
 
     /// Commits are the holder's, never go back, and are of what was read.
