@@ -7,6 +7,7 @@
 mod bounds;
 mod coordinator;
 mod describe;
+mod due;
 mod metrics;
 mod resolve;
 mod session;

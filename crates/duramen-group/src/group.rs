@@ -105,8 +105,9 @@ impl Group {
             Action::Delete => self.delete(context)?,
             Action::Retire { idle_ms } => self.retire(*idle_ms, context)?,
         };
-        let resolves = matches!(action, Action::Join(_) | Action::Subscribe { .. })
-            || matches!(action, Action::Resolve(_));
+        // Also where somebody goes: what the others read may have been refused for what it read.
+        let resolves = self.epoch != before
+            || matches!(action, Action::Join(_) | Action::Subscribe { .. } | Action::Resolve(_));
         if resolves && !self.is_resolved() {
             context.effects.push(Effect::ResolutionDue { group: context.group.clone() });
         }

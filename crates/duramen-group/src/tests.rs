@@ -28,6 +28,21 @@ proptest! {
     }
 }
 
+/// A topic grows while the look-up of before is on its way, then another one is deleted, of which
+/// the group learns at a later index.
+#[test]
+fn a_deleted_topic_does_not_hide_that_another_one_grew() {
+    let mut world = World::new();
+    let steps = [(200, 42_763, 0), (120, 0, 53_730), (8, 0, 0), (0, 0, 0), (206, 0, 0)];
+    for (kind, one, two) in
+        steps.into_iter().chain([(200, 29_570, 985), (8, 0, 0), (254, 1_926, 0), (218, 0, 0)])
+    {
+        world.step(kind, one, two);
+        world.judge();
+    }
+    world.calm_down();
+}
+
 #[test]
 fn a_long_history_of_many_members_ends_balanced() {
     let mut world = World::new();

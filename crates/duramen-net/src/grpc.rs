@@ -3,8 +3,8 @@
 //! Where messages carry payloads of many kilobytes, a codec that gathers each message into one
 //! buffer costs more than all the rest: [`Outgoing`] hands the connection a message's payload as
 //! the memory it is in, and [`Messages`] gives out payloads as slices of what was received.
-//! [`call`] and [`respond`] put the two under a path, [`Beside`] a generated service of which other
-//! paths are served.
+//! [`call()`] and [`respond`] put the two under a path, [`Beside`] a generated service of which
+//! other paths are served.
 
 mod beside;
 mod call;

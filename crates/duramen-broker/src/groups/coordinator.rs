@@ -11,11 +11,13 @@ use std::time::Duration;
 use duramen_env::TaskHandle;
 use duramen_group::{Action, Assignor, Change, Effect, GroupName, Phase};
 use duramen_raft::Group;
-use duramen_types::{PartitionId, Term, TopicId};
+use duramen_types::{MetadataIndex, PartitionId, Term, TopicId};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
 
+use super::due::Due;
 use super::resolve::{Patterns, Topics, is_known, racks};
 use super::shard::{Effects, Shard, ShardCopy, is_stale};
 use crate::error::BrokerError;
@@ -84,7 +86,12 @@ impl Drop for Leading<'_> {
 }
 
 /// What was asked of the group, and what came of it.
-type Answer = (GroupName, Result<(), BrokerError>);
+struct Answer {
+    group: GroupName,
+    /// Where the metadata was read, if it was asked to take note of that.
+    looked_up: Option<MetadataIndex>,
+    result: Result<(), BrokerError>,
+}
 
 struct Coordinator<'a> {
     shard: &'a Shard,
@@ -93,12 +100,9 @@ struct Coordinator<'a> {
     term: Term,
     patterns: Patterns,
     topics: Topics,
-    /// Subscriptions to be looked up.
-    resolve: BTreeSet<GroupName>,
-    /// Targets to be computed.
-    assign: BTreeSet<GroupName>,
-    /// Looked up in metadata older than what the group knows: to be looked up again.
-    stale: BTreeSet<GroupName>,
+    /// Changes of the metadata since `topics`.
+    changes: watch::Receiver<MetadataIndex>,
+    due: Due,
     pending: FuturesUnordered<BoxFuture<'static, Answer>>,
 }
 
@@ -109,36 +113,25 @@ impl<'a> Coordinator<'a> {
         assignor: &'static dyn Assignor,
         term: Term,
     ) -> Self {
-        let mut coordinator = Self {
+        // Before the topics are read: what changes in between is not missed.
+        let changes = metadata.changes();
+        let mut due = Due::default();
+        due.add_all(&shard.state());
+        Self {
             shard,
             metadata,
             assignor,
             term,
             patterns: Patterns::default(),
             topics: Topics::of(&metadata.state()),
-            resolve: BTreeSet::new(),
-            assign: BTreeSet::new(),
-            stale: BTreeSet::new(),
+            changes,
+            due,
             pending: FuturesUnordered::new(),
-        };
-        coordinator.look_at_all();
-        coordinator
-    }
-
-    /// Everything that may be due, from the state.
-    fn look_at_all(&mut self) {
-        let state = self.shard.state();
-        for (name, group) in state.groups() {
-            if group.phase() != Phase::Empty {
-                self.resolve.insert(name.clone());
-                self.assign.insert(name.clone());
-            }
         }
     }
 
     /// Coordinates until this node does not lead the shard any more.
     async fn run(mut self) {
-        let mut changes = self.metadata.changes();
         let mut retire = tokio::time::interval(limits::GROUP_RETIRE_INTERVAL);
         retire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         if self.forget_deleted().await.is_err() {
@@ -157,7 +150,7 @@ impl<'a> Coordinator<'a> {
                 _ = self.shard.group.status_changed(status) => {}
                 Some(answer) = self.pending.next() => self.answered(answer),
                 () = self.shard.copy.wake.notified() => self.observe(),
-                changed = changes.changed() => {
+                changed = self.changes.changed() => {
                     if changed.is_err() || self.follow_metadata().await.is_err() {
                         return;
                     }
@@ -189,7 +182,7 @@ impl<'a> Coordinator<'a> {
         let now = self.shard.now();
         if overflowed {
             self.shard.lead(self.term);
-            self.look_at_all();
+            self.due.add_all(&self.shard.state());
             return;
         }
         self.shard.with_lead(self.term, |state, lead| {
@@ -207,8 +200,8 @@ impl<'a> Coordinator<'a> {
         });
         for effect in list {
             match effect {
-                Effect::ResolutionDue { group } => drop(self.resolve.insert(group)),
-                Effect::TargetDue { group } => drop(self.assign.insert(group)),
+                Effect::ResolutionDue { group } => drop(self.due.resolve.insert(group)),
+                Effect::TargetDue { group } => drop(self.due.assign.insert(group)),
                 _ => {}
             }
         }
@@ -217,11 +210,11 @@ impl<'a> Coordinator<'a> {
     /// Proposes what is due, as far as there is room.
     async fn work(&mut self) -> Result<(), BrokerError> {
         while self.pending.len() < limits::GROUP_PLANS_MAX {
-            if let Some(name) = self.resolve.pop_first() {
+            if let Some(name) = self.due.resolve.pop_first() {
                 if let Some(action) = self.plan_resolve(&name) {
                     self.propose(name, action).await?;
                 }
-            } else if let Some(name) = self.assign.pop_first() {
+            } else if let Some(name) = self.due.assign.pop_first() {
                 if let Some(action) = self.plan_assign(&name) {
                     self.propose(name, action).await?;
                 }
@@ -248,33 +241,46 @@ impl<'a> Coordinator<'a> {
     }
 
     async fn propose(&mut self, group: GroupName, action: Action) -> Result<(), BrokerError> {
+        let looked_up = match &action {
+            Action::Resolve(resolution) => Some(resolution.index),
+            _ => None,
+        };
         let change = Change::Group { group: group.clone(), action };
         let submitted = self.shard.submit(self.term, change).await?;
-        let answered = async move { (group, submitted.outcome().await.map(drop)) };
+        let answered = async move {
+            let result = submitted.outcome().await.map(drop);
+            Answer { group, looked_up, result }
+        };
         self.pending.push(answered.boxed());
         Ok(())
     }
 
-    fn answered(&mut self, (group, answer): Answer) {
-        match answer {
-            Ok(()) => {}
-            Err(error) if is_stale(&error) => drop(self.stale.insert(group)),
-            Err(error) => tracing::debug!(%group, %error, "a proposal for a group was refused"),
+    fn answered(&mut self, answer: Answer) {
+        let Answer { group, looked_up, result } = answer;
+        if let Err(error) = &result
+            && !is_stale(error)
+        {
+            tracing::debug!(%group, %error, "a proposal for a group was refused");
+        }
+        let refused = match result {
+            Ok(()) => None,
+            Err(BrokerError::Group(refusal)) => Some(refusal),
+            // The lead ends with it.
+            Err(_) => return,
+        };
+        if let Some(at) = looked_up {
+            self.due.looked_up(group, at, self.topics.index(), refused);
         }
     }
 
     /// The metadata changed: perhaps subscriptions are something else now.
     async fn follow_metadata(&mut self) -> Result<(), BrokerError> {
         let before = std::mem::replace(&mut self.topics, Topics::of(&self.metadata.state()));
-        self.resolve.append(&mut self.stale);
+        self.due.follow();
         if before.is_same_as(&self.topics) {
             return Ok(());
         }
-        {
-            let state = self.shard.state();
-            let groups = state.groups().filter(|(_, group)| group.phase() != Phase::Empty);
-            self.resolve.extend(groups.map(|(name, _)| name.clone()));
-        }
+        self.due.resolve_all(&self.shard.state());
         self.forget_deleted().await
     }
 

@@ -39,6 +39,11 @@ impl Topics {
         Self { index: state.applied(), topics: topics.map(entry).collect() }
     }
 
+    /// Where the metadata was read.
+    pub(super) fn index(&self) -> MetadataIndex {
+        self.index
+    }
+
     /// Whether there are the same topics, at whatever index.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.topics == other.topics

@@ -77,6 +77,9 @@ impl Group {
             self.member_text_bytes -= before.text_bytes(old);
             if before.subscription != member.subscription {
                 self.epoch = self.epoch.next();
+            } else if old != new && self.target_epoch != self.epoch {
+                // A target that is on its way for this epoch has the old one, and will be refused.
+                context.effects.push(Effect::TargetDue { group: context.group.clone() });
             }
         }
         if old != new {

@@ -271,6 +271,61 @@ fn a_static_member_comes_back_and_nothing_moves() {
 }
 
 #[test]
+fn a_takeover_while_a_target_is_on_its_way_makes_another_one_due() {
+    let mut log = Log::default();
+    let with = |member: &str| Join { instance: InstanceId::new("i"), ..join(member) };
+    log.apply(Action::Join(with("a")));
+    log.resolve(1, 4);
+    let under_way = log.state.plan_assign(&name(), &UniformSticky, &Racks::new()).unwrap();
+    let current = log.group().epoch();
+    log.apply(Action::Join(with("c")));
+    assert_eq!(log.group().epoch(), current, "it reads what the earlier life read");
+    let due = Effect::TargetDue { group: name() };
+    assert_eq!(log.effects.iter().filter(|effect| **effect == due).count(), 1);
+    assert_eq!(log.refused(under_way), Refusal::StaleTarget { current });
+    log.assign();
+    assert_eq!((log.group().phase(), log.reads("c")), (Phase::Stable, vec![0, 1, 2, 3]));
+    // With nothing due, or under the id that it had, what is on its way is good.
+    log.apply(Action::Join(with("d")));
+    assert!(!log.effects.contains(&due));
+    log.join("b");
+    let epoch = log.epoch("d");
+    log.apply(Action::Leave { member: id("d"), epoch, returns: true });
+    let under_way = log.state.plan_assign(&name(), &UniformSticky, &Racks::new()).unwrap();
+    log.apply(Action::Join(with("d")));
+    assert!(!log.effects.contains(&due));
+    assert!(matches!(log.apply(under_way), Outcome::Assigned { .. }));
+}
+
+#[test]
+fn who_goes_makes_due_what_could_not_be_looked_up_with_it() {
+    let mut log = one_reader();
+    let wants = |member, names: &[&str]| {
+        let subscription = Subscription::to_names(names.iter().copied());
+        Action::Join(Join { subscription, ..join(member) })
+    };
+    // What `b` matches is too much: of `c` nothing is learned with it.
+    log.apply(wants("b", &["t2"]));
+    log.apply(wants("c", &["t3"]));
+    let mut whole = Resolution { index: MetadataIndex::new(2), ..Resolution::default() };
+    for (number, count) in [(1, 4), (2, u32::MAX), (3, 1)] {
+        whole.names.insert(format!("t{number}").into(), Some(topic(number)));
+        whole.partitions.insert(topic(number), count);
+    }
+    let refusal = log.refused(Action::Resolve(whole.clone()));
+    assert_eq!(refusal, Refusal::TooMany { what: Bound::Partitions });
+    let epoch = log.epoch("b");
+    log.apply(Action::Leave { member: id("b"), epoch, returns: false });
+    assert!(!log.group().is_resolved());
+    assert!(log.effects.contains(&Effect::ResolutionDue { group: name() }));
+    whole.names.remove("t2");
+    whole.partitions.remove(&topic(2));
+    log.apply(Action::Resolve(whole));
+    log.assign();
+    assert_eq!(log.group().assignment(&id("c")).unwrap().granted.len(), 1);
+}
+
+#[test]
 fn a_target_is_taken_only_as_it_was_computed() {
     let mut log = one_reader();
     let current = log.group().epoch();

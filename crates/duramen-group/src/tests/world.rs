@@ -210,7 +210,32 @@ impl World {
             }
         }
         self.judge_command(&before, &command.change, &applied.outcome);
+        self.judge_effects(&before, &applied.effects);
         applied.outcome
+    }
+
+    /// A coordinator that does nothing but what effects tell it misses nothing: neither a look-up
+    /// nor a target that is due now and was not before, or whose plan from before is refused now.
+    fn judge_effects(&self, before: &State, effects: &[Effect]) {
+        let Some(group) = self.here() else { return };
+        let earlier = before.group(&self.group);
+        let tells = |due: &Effect| effects.contains(due);
+        if !group.is_resolved() {
+            let were = earlier.filter(|before| !before.is_resolved()).map(Group::subscriptions);
+            let is_tried = were == Some(group.subscriptions());
+            let due = Effect::ResolutionDue { group: self.group.clone() };
+            assert!(is_tried || tells(&due), "nobody looks up the subscriptions of {group:?}");
+        } else if group.phase() == Phase::Assigning
+            && !tells(&Effect::TargetDue { group: self.group.clone() })
+        {
+            let planned = before.plan_assign(&self.group, &UniformSticky, &Racks::new());
+            let planned = planned.filter(|_| earlier.is_some_and(Group::is_resolved));
+            let action = planned.expect("nobody makes a target");
+            let change = Change::Group { group: self.group.clone(), action };
+            let applied = self.state.clone().apply(&Command { at: self.wall(), change });
+            let is_refused = matches!(applied.outcome, Outcome::Refused(_));
+            assert!(!is_refused, "nobody makes another target for {group:?}");
+        }
     }
 
     /// Commits are the holder's, never go back, and are of what was read.
@@ -411,7 +436,12 @@ impl World {
 
     /// The coordinator looks up what is subscribed to.
     fn resolve(&mut self) {
-        let Some(group) = self.here() else { return };
+        if let Some(resolution) = self.here().map(|group| self.looked_up(group)) {
+            self.network.push(Message::Action(Action::Resolve(resolution)));
+        }
+    }
+
+    fn looked_up(&self, group: &Group) -> Resolution {
         let (names, patterns) = group.subscriptions();
         let number = |name: &str| name.strip_prefix('t').and_then(|text| text.parse().ok());
         let existing = |name: &Arc<str>| {
@@ -422,9 +452,17 @@ impl World {
         let all = || self.topics.keys().copied().collect();
         let patterns = patterns.into_iter().map(|text| (text, all())).collect();
         let index = MetadataIndex::new(self.index);
-        let partitions = self.topics.clone();
-        let resolution = Resolution { index, names, patterns, partitions };
-        self.network.push(Message::Action(Action::Resolve(resolution)));
+        Resolution { index, names, patterns, partitions: self.topics.clone() }
+    }
+
+    /// Whether a group knows all that it reads as it is. Its index alone does not say so: that
+    /// moves too when a deleted topic is forgotten, whatever became of the others.
+    fn is_known(&self, group: &Group) -> bool {
+        let (known, now) = (group.resolution(), self.looked_up(group));
+        let mut counts = known.partitions.iter();
+        known.names == now.names
+            && known.patterns == now.patterns
+            && counts.all(|(topic, count)| now.partitions.get(topic) == Some(count))
     }
 
     fn plan(&mut self) {
@@ -525,7 +563,7 @@ impl World {
             && (count == 0) == (group.phase() == Phase::Empty)
             && (count == 0 || group.phase() == Phase::Stable)
             && group.is_resolved()
-            && (count == 0 || group.resolution().index.get() == self.index)
+            && self.is_known(group)
     }
 
     fn judge_rest(&mut self) {

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duramen_types::{ReplicaId, Term};
+use duramen_types::{ReplicaId, Term, Timestamp};
 
 use super::cluster::{Cluster, PARTITION};
 use super::node::{address, replica};
-use crate::limits;
+use crate::entry::encode_log_start;
+use crate::hibernation::Stage;
+use crate::{Proposal, ProposalKind, limits};
 
 const NODES: [u64; 3] = [1, 2, 3];
 
@@ -205,4 +207,29 @@ fn a_group_of_one_hibernates_too() {
     assert_eq!(cluster.group(1, PARTITION).led_ago(), Some(Duration::ZERO));
     cluster.write(5);
     cluster.check(&[1]);
+}
+
+/// It found its group awake, and then the members were asked.
+#[test]
+fn what_is_proposed_while_members_are_asked_is_applied_by_all_of_them() {
+    let mut cluster = Cluster::of_three(70);
+    cluster.write(10);
+    let leader = cluster.leader(PARTITION);
+    cluster.until("the members are asked", |cluster| {
+        cluster.group(leader, PARTITION).hibernation().stage() == Stage::Asking
+    });
+    cluster.call(leader, |host| async move {
+        let group = host.group(PARTITION).unwrap();
+        let index = group.replica.log.start().first_index;
+        let proposal = Proposal {
+            kind: ProposalKind::LogStart(index),
+            payload: encode_log_start(index),
+            records: 0,
+            max_timestamp: Timestamp::MIN,
+        };
+        group.raft().client_write(proposal).await.unwrap();
+    });
+    cluster.settle(PARTITION, &NODES);
+    until_asleep(&mut cluster, &NODES);
+    cluster.check(&NODES);
 }
