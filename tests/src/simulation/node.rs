@@ -127,7 +127,7 @@ impl Node {
 /// supervisor, as everything that it left running would otherwise go on.
 pub(super) async fn run(world: Rc<World>, node: Rc<Node>) -> Result<(), SimError> {
     let env = node.env(&world);
-    let ended = serve(&world, &node, &env).await;
+    let ended = Box::pin(serve(&world, &node, &env)).await;
     let reason = ended.err().map_or_else(|| "it ended".to_owned(), |error| full_text(&*error));
     *node.failure.borrow_mut() = Some(reason);
     std::future::pending().await
