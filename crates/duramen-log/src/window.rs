@@ -94,12 +94,10 @@ impl Window {
 
     /// Of a mapping, has what follows fetched, once in a while.
     fn read_ahead(&self, from: u64, to: u64) {
-        if self.file.is_some() || from / AHEAD_STEP_BYTES == to / AHEAD_STEP_BYTES {
-            return;
-        }
-        let end = to.saturating_add(AHEAD_BYTES).min(self.limit);
-        if let (Ok(to), Ok(end)) = (usize::try_from(to), usize::try_from(end))
-            && let Some(following) = self.bytes.get(to..end)
+        let ahead = if self.file.is_none() { ahead(from, to, self.limit) } else { None };
+        if let Some(ahead) = ahead
+            && let (Ok(start), Ok(end)) = (usize::try_from(ahead.start), usize::try_from(ahead.end))
+            && let Some(following) = self.bytes.get(start..end)
         {
             duramen_env::read_ahead(following);
         }
@@ -175,6 +173,13 @@ impl Window {
     }
 }
 
+/// What to fetch of a mapping of which a part has been read: nothing, until the end of what was
+/// fetched before comes near.
+fn ahead(from: u64, to: u64, limit: u64) -> Option<Range<u64>> {
+    let is_due = from / AHEAD_STEP_BYTES != to / AHEAD_STEP_BYTES;
+    is_due.then(|| to..to.saturating_add(AHEAD_BYTES).min(limit))
+}
+
 /// Where the last byte that is not zero lies. Zeros are skipped in words.
 fn last_nonzero(bytes: &[u8]) -> Option<usize> {
     let (words, rest) = bytes.as_chunks::<64>();
@@ -188,6 +193,28 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is fetched comes before it is read, and not at every frame.
+    #[test]
+    fn a_reader_finds_what_was_fetched_ahead_of_it() {
+        let limit = 10 * AHEAD_BYTES + 77;
+        for frame in [100, 4_096, 1 << 20, AHEAD_BYTES - AHEAD_STEP_BYTES] {
+            // Where a reader begins, nothing can be ahead of it.
+            let (mut fetched, mut times) = (AHEAD_STEP_BYTES + frame, 0);
+            let mut from = 0;
+            while from < limit {
+                let to = (from + frame).min(limit);
+                assert!(to <= fetched, "{to} of frames of {frame} bytes is not fetched");
+                if let Some(range) = ahead(from, to, limit) {
+                    assert!(range.start == to && range.end <= limit);
+                    fetched = range.end;
+                    times += 1;
+                }
+                from = to;
+            }
+            assert!(times <= limit / AHEAD_STEP_BYTES + 1, "{times} times");
+        }
+    }
 
     #[test]
     fn the_last_byte_that_is_not_zero_is_found_anywhere() {
