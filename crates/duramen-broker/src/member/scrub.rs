@@ -4,6 +4,7 @@
 //! restart is quick. A replica whose log does not check is taken out at once.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use duramen_raft::Group;
@@ -13,10 +14,15 @@ use tokio::time::Instant;
 use super::Member;
 use crate::limits;
 
-/// How far a replica has been read.
+/// How far an open replica has been read.
+struct Scrubbed {
+    group: Weak<Group>,
+    pass: Pass,
+}
+
 enum Pass {
-    /// What came since it began, or since the replica was opened, was checked when it was written, and waits for the next one: it
-    /// would be read right behind the writer.
+    /// What came since it began, or since the replica was opened, was checked when it was written
+    /// and waits for the next one: it would be read right behind the writer.
     Reading {
         next: LogIndex,
         end: LogIndex,
@@ -32,13 +38,14 @@ impl Pass {
 
 /// Runs for ever.
 pub(super) async fn run(member: &Member) {
-    let mut passes: BTreeMap<TopicPartition, Pass> = BTreeMap::new();
+    let mut scrubbed: BTreeMap<TopicPartition, Scrubbed> = BTreeMap::new();
     loop {
         let open = member.partitions();
-        passes.retain(|id, _| open.iter().any(|(other, _)| other == id));
+        // Of one that was closed nothing is known, also if it is open again.
+        scrubbed.retain(|_, scrubbed| scrubbed.group.strong_count() > 0);
         for (id, handle) in open {
             let group = &handle.group;
-            let pass = passes.entry(id).or_insert_with(|| Pass::to(group.end_when_opened()));
+            let pass = pass_of(&mut scrubbed, id, group);
             if matches!(pass, Pass::Done(at) if at.elapsed() >= limits::SCRUB_INTERVAL) {
                 *pass = Pass::to(group.log_end());
             }
@@ -50,6 +57,21 @@ pub(super) async fn run(member: &Member) {
         }
         tokio::time::sleep(limits::SCRUB_LOOK).await;
     }
+}
+
+/// The pass of a replica; the first one since it was opened, if it was not met before.
+fn pass_of<'a>(
+    scrubbed: &'a mut BTreeMap<TopicPartition, Scrubbed>,
+    id: TopicPartition,
+    group: &Arc<Group>,
+) -> &'a mut Pass {
+    let first =
+        || Scrubbed { group: Arc::downgrade(group), pass: Pass::to(group.end_when_opened()) };
+    let scrubbed = scrubbed.entry(id).or_insert_with(first);
+    if !std::ptr::eq(scrubbed.group.as_ptr(), Arc::as_ptr(group)) {
+        *scrubbed = first();
+    }
+    &mut scrubbed.pass
 }
 
 /// Reads one replica as far as it is committed; says whether it got to the end.
