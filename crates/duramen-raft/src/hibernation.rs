@@ -19,7 +19,8 @@ mod follower;
 mod group;
 mod leader;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,16 +50,15 @@ pub(crate) enum Stage {
 }
 
 /// A member's node that vouches for a hibernating leader.
-#[derive(Clone, Debug)]
-pub(crate) struct Voucher {
-    pub(crate) replica: ReplicaId,
+#[derive(Debug)]
+struct Voucher {
     is_voter: bool,
-    pub(crate) answered: Arc<Answered>,
+    answered: Arc<Answered>,
 }
 
 /// When the beat was sent that a node answered last.
 #[derive(Debug)]
-pub(crate) struct Answered {
+struct Answered {
     base: Instant,
     ms: AtomicU64,
 }
@@ -73,7 +73,7 @@ impl Answered {
         self.ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
+    fn elapsed(&self) -> Duration {
         let sent = Duration::from_millis(self.ms.load(Ordering::Relaxed));
         self.base.elapsed().saturating_sub(sent)
     }
@@ -100,16 +100,22 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Hibernation {
     stage: AtomicU8,
-    /// The term in which members were asked.
-    term: AtomicU64,
-    /// Members that have not agreed yet.
-    missing: AtomicUsize,
-    vouchers: Mutex<Vec<Voucher>>,
+    asked: Mutex<Asked>,
     idle: Mutex<Idle>,
     /// Another node vouches for its leader.
     is_vouched: AtomicBool,
     /// How much of its latest frames the log keeps; 0 since it hibernates.
     tail_share: AtomicU64,
+}
+
+/// Whom a leader asked last, and who agreed.
+#[derive(Debug, Default)]
+struct Asked {
+    term: u64,
+    members: usize,
+    /// Those of them that vote.
+    voters: usize,
+    vouchers: BTreeMap<ReplicaId, Voucher>,
 }
 
 /// Since when a log has ended where it does.
@@ -123,9 +129,7 @@ impl Hibernation {
     pub(crate) fn new() -> Self {
         Self {
             stage: AtomicU8::new(Stage::Awake as u8),
-            term: AtomicU64::new(0),
-            missing: AtomicUsize::new(0),
-            vouchers: Mutex::default(),
+            asked: Mutex::default(),
             idle: Mutex::new(Idle { end: LogIndex::ZERO, since: Instant::now() }),
             is_vouched: AtomicBool::new(false),
             tail_share: AtomicU64::new(u64::MAX),
@@ -158,22 +162,24 @@ impl Hibernation {
 
     /// The term in which members were asked.
     pub(crate) fn term(&self) -> u64 {
-        self.term.load(Ordering::Relaxed)
+        lock(&self.asked).term
     }
 
-    fn ask(&self, term: u64, members: usize) {
-        self.term.store(term, Ordering::Relaxed);
-        self.missing.store(members, Ordering::Relaxed);
+    fn ask(&self, term: u64, members: &[Member]) {
+        let voters = members.iter().filter(|member| member.is_voter).count();
+        let vouchers = BTreeMap::new();
+        *lock(&self.asked) = Asked { term, members: members.len(), voters, vouchers };
         self.advance(Stage::Awake, Stage::Asking);
-        if members == 0 {
+        if members.is_empty() {
             self.advance(Stage::Asking, Stage::Asleep);
         }
     }
 
-    /// One more member agreed.
-    fn agreed(&self, voucher: Voucher) {
-        lock(&self.vouchers).push(voucher);
-        if self.missing.fetch_sub(1, Ordering::Relaxed) == 1 {
+    /// A member agreed, perhaps again.
+    fn agreed(&self, replica: ReplicaId, voucher: Voucher) {
+        let mut asked = lock(&self.asked);
+        asked.vouchers.insert(replica, voucher);
+        if asked.vouchers.len() == asked.members {
             self.advance(Stage::Asking, Stage::Asleep);
         }
     }
@@ -181,7 +187,9 @@ impl Hibernation {
     /// It has something to do, or nobody vouches for it any more. Says whether it must wait for an
     /// answer to a heartbeat first.
     pub(crate) fn wake(&self) -> bool {
-        self.advance(Stage::Asking, Stage::Awake);
+        if self.advance(Stage::Asking, Stage::Awake) {
+            lock(&self.idle).since = Instant::now();
+        }
         self.advance(Stage::Asleep, Stage::Waking) || self.stage() == Stage::Waking
     }
 
@@ -193,7 +201,7 @@ impl Hibernation {
     /// What was vouched for is not any more; it is left alone for a while.
     fn end(&self) {
         self.wake();
-        lock(&self.vouchers).clear();
+        lock(&self.asked).vouchers.clear();
         lock(&self.idle).since = Instant::now();
     }
 
@@ -206,17 +214,17 @@ impl Hibernation {
     /// How long ago a majority of the voters, with this leader, was last asked about it by beats that
     /// were answered; `None` if it was not asked.
     pub(crate) fn vouched_ago(&self) -> Option<Duration> {
-        let vouchers = lock(&self.vouchers);
-        let voters = vouchers.iter().filter(|voucher| voucher.is_voter);
+        let asked = lock(&self.asked);
+        let voters = asked.vouchers.values().filter(|voucher| voucher.is_voter);
         let mut ago: Vec<_> = voters.map(|voucher| voucher.answered.elapsed()).collect();
         ago.sort_unstable();
-        let needed = ago.len().div_ceil(2);
-        ago.get(needed.checked_sub(1)?).copied()
+        ago.get(asked.voters.div_ceil(2).checked_sub(1)?).copied()
     }
 
-    /// Who agreed that the group hibernates.
-    pub(crate) fn vouchers(&self) -> Vec<Voucher> {
-        lock(&self.vouchers).clone()
+    /// Who agreed that the group hibernates, and how long ago each was last asked about it.
+    pub(crate) fn vouchers(&self) -> BTreeMap<ReplicaId, Duration> {
+        let asked = lock(&self.asked);
+        asked.vouchers.iter().map(|(id, voucher)| (*id, voucher.answered.elapsed())).collect()
     }
 
     /// Notes how much memory the log has for its latest frames; says whether that is new.
@@ -232,5 +240,73 @@ impl Hibernation {
 
     pub(crate) fn set_vouched(&self, is_vouched: bool) {
         self.is_vouched.store(is_vouched, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(voters: u64, learners: u64) -> Vec<Member> {
+        let member = |number| Member {
+            replica: ReplicaId::new(number),
+            node: NodeId::new(number),
+            is_voter: number <= voters,
+        };
+        (1..=voters + learners).map(member).collect()
+    }
+
+    fn agree(hibernation: &Hibernation, member: &Member, answered: &Arc<Answered>) {
+        let answered = Arc::clone(answered);
+        hibernation.agreed(member.replica, Voucher { is_voter: member.is_voter, answered });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_majority_is_one_of_all_voters_and_not_of_those_that_agreed() {
+        // Beside the leader, of three, four and five voters.
+        for (others, needed) in [(2, 1), (3, 2), (4, 2)] {
+            let hibernation = Hibernation::new();
+            let members = members(others, 1);
+            hibernation.ask(7, &members);
+            assert_eq!(hibernation.vouched_ago(), None);
+            let learner = members.last().unwrap();
+            agree(&hibernation, learner, &Arc::new(Answered::new(Instant::now())));
+            for (count, member) in (1..).zip(members.iter().filter(|member| member.is_voter)) {
+                tokio::time::advance(Duration::from_millis(10)).await;
+                let answered = Arc::new(Answered::new(Instant::now()));
+                agree(&hibernation, member, &answered);
+                let ago = (count >= needed).then(|| Duration::from_millis(10) * (needed - 1));
+                assert_eq!(hibernation.vouched_ago(), ago, "{count} of {others} agreed");
+            }
+            assert_eq!(hibernation.stage(), Stage::Asleep);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_hibernates_when_each_member_agreed_and_not_when_one_did_twice() {
+        let hibernation = Hibernation::new();
+        let members = members(2, 0);
+        let answered = Arc::new(Answered::new(Instant::now()));
+        hibernation.ask(7, &members);
+        agree(&hibernation, &members[0], &answered);
+        agree(&hibernation, &members[0], &answered);
+        assert_eq!((hibernation.stage(), hibernation.term()), (Stage::Asking, 7));
+        agree(&hibernation, &members[1], &answered);
+        assert_eq!(hibernation.stage(), Stage::Asleep);
+        hibernation.end();
+        assert_eq!((hibernation.stage(), hibernation.vouched_ago()), (Stage::Waking, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_had_something_to_do_while_it_asked_is_left_alone_for_a_while() {
+        let hibernation = Hibernation::new();
+        let end = LogIndex::new(5);
+        assert!(!hibernation.is_idle(end));
+        tokio::time::advance(limits::HIBERNATE_AFTER).await;
+        assert!(hibernation.is_idle(end));
+        hibernation.ask(7, &members(2, 0));
+        assert!(!hibernation.wake(), "it has had heartbeats all the time");
+        assert_eq!(hibernation.stage(), Stage::Awake);
+        assert!(!hibernation.is_idle(end), "what it has to do is not in the log yet");
     }
 }

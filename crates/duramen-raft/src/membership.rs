@@ -160,8 +160,7 @@ impl Group {
             let have = matched.map_or(0, |matched| matched.index + 1);
             let matched = matched.map(|matched| LogIndex::new(matched.index));
             let silent_for = heard.and_then(|heard| Some((*heard.get(id)?)?.elapsed()));
-            let voucher = vouchers.iter().find(|voucher| voucher.replica.get() == *id);
-            let vouched = voucher.map(|voucher| voucher.answered.elapsed());
+            let vouched = vouchers.get(&ReplicaId::new(*id)).copied();
             let silent_for = silent_for.into_iter().chain(vouched).min();
             let entries = end.saturating_sub(have);
             (ReplicaId::new(*id), ReplicaLag { matched, entries, silent_for })

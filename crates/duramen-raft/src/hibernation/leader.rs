@@ -78,7 +78,7 @@ impl Beats {
 }
 
 fn ask_members(peers: &mut BTreeMap<NodeId, Peer>, group: &Arc<Group>, ask: &Ask) {
-    group.hibernation().ask(ask.vote.leader_id.term, ask.members.len());
+    group.hibernation().ask(ask.vote.leader_id.term, &ask.members);
     for member in &ask.members {
         let (from, to) = (group.replica().get(), member.replica.get());
         let address = wire::group_to_wire(group.id(), from, to);
@@ -139,8 +139,8 @@ impl Peer {
             if let Some(vouched) = self.groups.get(id) {
                 let answered = Arc::clone(&self.answered);
                 let Member { replica, is_voter, .. } = vouched.member;
-                let voucher = Voucher { replica, is_voter, answered };
-                vouched.group.hibernation().agreed(voucher);
+                let voucher = Voucher { is_voter, answered };
+                vouched.group.hibernation().agreed(replica, voucher);
             }
         }
     }
