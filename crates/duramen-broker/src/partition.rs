@@ -1,6 +1,7 @@
 //! A partition that this node has a replica of: the queue of produce requests and its owner.
 
 mod actor;
+mod gathering;
 mod overlay;
 
 use std::sync::Arc;

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
 use duramen_raft::{
     Applied, Check, Group, Progress, Proposal, ProposalKind, ProposeError, Proposed,
 };
@@ -19,6 +18,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 
+use super::gathering::{self, Gathering};
 use super::overlay::{Overlay, Verdict};
 use super::{ProduceItem, Produced};
 use crate::error::BrokerError;
@@ -46,10 +46,7 @@ pub(super) struct Actor {
     /// Retries of what is appended and not committed yet.
     duplicates: FuturesUnordered<Waiting>,
     /// Taken from the queue, for the next entry.
-    gathered: Vec<ProduceItem>,
-    gathered_bytes: usize,
-    /// What did not fit with them, for the entry after.
-    carried: Option<ProduceItem>,
+    gathered: Gathering,
 }
 
 impl Actor {
@@ -67,9 +64,7 @@ impl Actor {
             next_number: 0,
             flights: FuturesUnordered::new(),
             duplicates: FuturesUnordered::new(),
-            gathered: Vec::new(),
-            gathered_bytes: 0,
-            carried: None,
+            gathered: Gathering::default(),
         }
     }
 
@@ -80,7 +75,7 @@ impl Actor {
                 self.take_off().await;
                 continue;
             }
-            let room = self.has_room();
+            let room = self.gathered.has_room();
             tokio::select! {
                 biased;
                 Some(flight) = self.flights.next(), if !self.flights.is_empty() => {
@@ -95,10 +90,6 @@ impl Actor {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.carried.is_none() && self.gathered_bytes < limits::ENTRY_BYTES
-    }
-
     /// Takes an item and whatever else waits, up to the size of an entry.
     fn gather(&mut self, item: ProduceItem) {
         let Some(term) = self.check_term() else {
@@ -106,7 +97,7 @@ impl Actor {
             return;
         };
         self.accept(item, term);
-        while self.has_room() {
+        while self.gathered.has_room() {
             let Ok(item) = self.items.try_recv() else { return };
             self.accept(item, term);
         }
@@ -119,10 +110,9 @@ impl Actor {
         if term != self.term {
             self.term = term;
             self.overlay.clear();
-            for item in std::mem::take(&mut self.gathered).into_iter().chain(self.carried.take()) {
+            for item in self.gathered.clear() {
                 self.answer(item, Err(BrokerError::NoLeader));
             }
-            self.gathered_bytes = 0;
         }
         Some(term)
     }
@@ -144,13 +134,7 @@ impl Actor {
                 Verdict::Appended(check) => return self.answer_appended(item, check, term),
             }
         }
-        let bytes = self.gathered_bytes + item.batches.len();
-        if self.gathered.is_empty() || bytes <= limits::ENTRY_BYTES {
-            self.gathered_bytes = bytes;
-            self.gathered.push(item);
-        } else {
-            self.carried = Some(item);
-        }
+        self.gathered.add(item);
     }
 
     fn answer_appended(&mut self, item: ProduceItem, check: Check, term: Term) {
@@ -195,16 +179,11 @@ impl Actor {
 
     /// Proposes what is gathered as one entry.
     async fn take_off(&mut self) {
-        let items = std::mem::take(&mut self.gathered);
-        let bytes = std::mem::take(&mut self.gathered_bytes);
-        if let Some(item) = self.carried.take() {
-            self.gathered_bytes = item.batches.len();
-            self.gathered.push(item);
-        }
+        let items = self.gathered.take();
         let records = items.iter().map(|item| item.records).sum();
         let max_timestamp =
             items.iter().map(|item| item.max_timestamp).max().unwrap_or(Timestamp::MIN);
-        let payload = gather_bytes(&items, bytes);
+        let payload = gathering::payload(&items);
         let kind = ProposalKind::Batches;
         let proposal = Proposal { kind, payload, records, max_timestamp };
         let (term, number) = (self.term, self.next_number);
@@ -274,15 +253,6 @@ async fn is_committed(
 
 async fn fly(number: u64, term: Term, items: Vec<ProduceItem>, proposed: Proposed) -> Flight {
     Flight { number, term, items, outcome: proposed.outcome().await }
-}
-
-/// One buffer that nobody else holds, so that offsets are stamped in place.
-fn gather_bytes(items: &[ProduceItem], bytes: usize) -> Bytes {
-    let mut payload = BytesMut::with_capacity(bytes);
-    for item in items {
-        payload.extend_from_slice(&item.batches);
-    }
-    payload.freeze()
 }
 
 struct Place {
