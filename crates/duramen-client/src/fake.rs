@@ -102,6 +102,8 @@ pub(crate) struct State {
     pub(crate) silent_about_leaders: bool,
     /// Produce requests seen, with the metadata index they carry.
     pub(crate) produce_requests: Vec<u64>,
+    /// First sequences of the batches in them.
+    pub(crate) produce_sequences: Vec<u32>,
     /// How often a topic was described.
     pub(crate) describes: u32,
     /// Bytes sent on fetch streams.
@@ -110,6 +112,13 @@ pub(crate) struct State {
     pub(crate) groups: BTreeMap<String, groups::FakeGroup>,
     pub(crate) shard_count: u32,
     pub(crate) coordinator_questions: u32,
+}
+
+/// The first sequence of the batches of a request, if it has one.
+fn first_sequence(request: &v1::ProduceRequest) -> Option<u32> {
+    let Some(v1::produce_request::Payload::Batches(bytes)) = &request.payload else { return None };
+    let batch = Batch::parse(bytes.clone()).ok()?;
+    batch.header().producer.map(|producer| producer.base_sequence.get())
 }
 
 impl FakePartition {

@@ -69,6 +69,7 @@ impl FakeNode {
         let fault = {
             let mut state = self.shared.lock();
             state.produce_requests.push(request.metadata_index);
+            state.produce_sequences.extend(super::first_sequence(request));
             state.faults.pop_front().unwrap_or(Fault::None)
         };
         if let Fault::Hold(gate) = &fault {

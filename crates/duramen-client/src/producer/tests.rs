@@ -406,6 +406,34 @@ async fn at_most_five_batches_of_a_partition_are_under_way() {
     }
 }
 
+/// What is refused for want of room was carried for nothing, so less is sent each time.
+#[tokio::test]
+async fn a_producer_that_is_refused_has_less_under_way_each_time() {
+    let fake = Fake::with_topic(1, 1).await;
+    let producer = producer(&fake, single()).await;
+    fake.lock().faults.extend(std::iter::repeat_n(Fault::Refuse(ErrorCode::Overloaded), 100));
+    let mut deliveries = Vec::new();
+    for i in 0..20 {
+        deliveries.push(send(&producer, &i.to_string()).await);
+    }
+    // Each attempt begins with the first record.
+    let attempts = loop {
+        let sequences = fake.lock().produce_sequences.clone();
+        let attempts: Vec<usize> =
+            sequences.chunk_by(|_, next| *next != 0).map(<[u32]>::len).collect();
+        if attempts.len() > 3 {
+            break attempts;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(attempts[1] <= limits_window() / 2 && attempts[2] == 1, "{attempts:?}");
+    fake.lock().faults.clear();
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    assert_eq!(fake.values(0), (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
 fn limits_window() -> usize {
     limits::BATCHES_IN_FLIGHT
 }
