@@ -34,6 +34,10 @@ pub const APPEND_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Appends in flight in one stream.
 pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 
+/// How long followers are not told what is committed where entries may follow that tell them. Less
+/// than a person notices; more than the time between the entries of a busy partition.
+pub const COMMIT_HOLD: Duration = Duration::from_millis(5);
+
 /// Bytes in flight in one stream.
 pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
 

@@ -9,6 +9,7 @@
 mod acknowledged;
 mod append_stream;
 mod client;
+mod commits;
 mod link;
 mod links;
 mod receiver;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::acknowledged::{Acknowledged, Asked};
 use super::client::{Target, distrusted, unreachable};
+use super::commits::with_entries;
 use super::link::{AppendAnswer, AppendLane, Link};
 use crate::limits;
 use crate::types::TypeConfig;
@@ -57,6 +58,7 @@ where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
     let (lane, answers) = Link::open_stream(link);
+    let input = Box::pin(with_entries(input));
     let state = State {
         target,
         acknowledged,
