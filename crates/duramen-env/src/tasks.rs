@@ -110,6 +110,33 @@ impl Tasks {
             Err(_) => std::future::pending().await,
         }
     }
+
+    /// Runs work that blocks, away from the async threads, for nobody who waits: it tells itself
+    /// whom it concerns. Ends the process if it panics.
+    pub fn blocking_detached<W>(&self, name: &'static str, work: W)
+    where
+        W: FnOnce() + Send + 'static,
+    {
+        let guarded = move || {
+            if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                abort_process(name);
+            }
+        };
+        match &self.blocking {
+            // Not in place: the caller does not expect it to have run already.
+            Blocking::Inline => drop(spawn(async move { guarded() })),
+            #[expect(clippy::disallowed_methods, reason = "this is the real side of the seam")]
+            Blocking::Pool => drop(tokio::task::spawn_blocking(guarded)),
+            Blocking::Delayed(delays) => {
+                let delay = delays.draw(name);
+                drop(spawn(async move {
+                    pause(delay.before).await;
+                    guarded();
+                    pause(delay.after).await;
+                }));
+            }
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the real side of the seam")]

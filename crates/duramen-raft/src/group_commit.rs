@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duramen_env::Tasks;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits;
 
@@ -70,8 +70,7 @@ impl GroupCommit {
             !std::mem::replace(&mut state.running, true)
         };
         if start {
-            let shared = Arc::clone(&self.shared);
-            self.shared.tasks.critical(self.shared.name, shared.run()).detach();
+            self.shared.start(Synced::Done);
         }
     }
 }
@@ -81,15 +80,35 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(self: Arc<Self>) {
-        while self.is_wanted() {
-            let permit = self.permits.acquire().await;
-            let shared = Arc::clone(&self);
-            let synced = self.tasks.blocking(self.name, move || shared.sync_rounds()).await;
-            drop(permit);
-            if synced == Synced::NoRoom {
-                tokio::time::sleep(limits::NO_ROOM_WAIT).await;
+    /// Has somebody sync, now if possible; `last` is what the last try came to.
+    fn start(self: &Arc<Self>, last: Synced) {
+        let shared = Arc::clone(self);
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) if last == Synced::Done => {
+                self.tasks.blocking_detached(self.name, move || shared.run(permit));
             }
+            _ => self.tasks.critical(self.name, shared.wait(last)).detach(),
+        }
+    }
+
+    /// Waits for its turn, and for room where there was none.
+    async fn wait(self: Arc<Self>, last: Synced) {
+        if last == Synced::NoRoom {
+            tokio::time::sleep(limits::NO_ROOM_WAIT).await;
+        }
+        // It is never closed.
+        if let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await {
+            let shared = Arc::clone(&self);
+            self.tasks.blocking_detached(self.name, move || shared.run(permit));
+        }
+    }
+
+    /// Blocks for some rounds of syncs.
+    fn run(self: Arc<Self>, permit: OwnedSemaphorePermit) {
+        let last = self.sync_rounds();
+        drop(permit);
+        if self.is_wanted() {
+            self.start(last);
         }
     }
 
