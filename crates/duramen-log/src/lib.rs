@@ -21,6 +21,7 @@
 //! The formats are in `docs/format/log.md`; only the `format` modules know bytes.
 
 mod boundary;
+mod checked;
 mod error;
 mod format;
 mod frame;

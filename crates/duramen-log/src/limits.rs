@@ -1,5 +1,7 @@
 //! Sizes and defaults of the log, each with its reason.
 
+use std::time::Duration;
+
 /// The canonical header of a frame, the same on every replica.
 pub const CANONICAL_HEADER_BYTES: usize = 72;
 
@@ -62,6 +64,13 @@ pub(crate) const SECTOR_BYTES: usize = 4096;
 /// What of a mapped segment is fetched ahead of a reader: the kernel's own read-ahead for mappings
 /// is 128 KiB, and waits for each.
 pub(crate) const AHEAD_BYTES: u64 = 8 << 20;
+
+/// How long a mapped payload that was found sound is served without another check.
+pub(crate) const CHECK_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Parts of a mapped segment of which it is known that they are sound; readers that jump about make
+/// many.
+pub(crate) const CHECKED_RANGES_MAX: usize = 64;
 
 /// How often: in the middle of what was fetched before.
 pub(crate) const AHEAD_STEP_BYTES: u64 = AHEAD_BYTES / 2;

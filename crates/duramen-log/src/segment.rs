@@ -10,6 +10,7 @@ use duramen_env::{Disk, DiskFile, OpenMode};
 use duramen_types::{LogIndex, Offset, Term, Timestamp};
 
 use crate::boundary::Boundary;
+use crate::checked::Checked;
 use crate::error::FrameFault;
 use crate::format::index::{self, INDEX_HEAD_BYTES, IndexHead};
 use crate::format::segment::SEGMENT_HEAD_BYTES;
@@ -208,6 +209,7 @@ pub(crate) struct SegmentFile {
 struct Held {
     file: Option<Arc<dyn DiskFile>>,
     map: Option<Bytes>,
+    checked: Arc<Checked>,
     sparse: Option<Arc<SparseIndex>>,
 }
 
@@ -254,18 +256,21 @@ impl SegmentFile {
         self.disk.open_direct(&self.path)
     }
 
-    /// The first `len` bytes, mapped. The caller vouches that the segment is sealed at that
-    /// length and committed as a whole, so that these bytes never change.
-    pub(crate) fn map(&self, len: u64) -> io::Result<Bytes> {
-        if let Some(map) = &self.held().map {
-            return Ok(map.clone());
+    /// The first `len` bytes, mapped, and which of them were checked. The caller vouches that the
+    /// segment is sealed at that length and committed as a whole, so that these bytes never change.
+    pub(crate) fn map(&self, len: u64) -> io::Result<(Bytes, Arc<Checked>)> {
+        {
+            let held = self.held();
+            if let Some(map) = &held.map {
+                return Ok((map.clone(), Arc::clone(&held.checked)));
+            }
         }
         let map = self.file()?.map(len)?;
         let mut held = self.held();
         // The mapping keeps the file; the descriptor is not needed any more.
         held.file = None;
         held.map = Some(map.clone());
-        Ok(map)
+        Ok((map, Arc::clone(&held.checked)))
     }
 
     /// Gives back the descriptor, the mapping and the index.

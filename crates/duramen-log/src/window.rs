@@ -3,10 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use duramen_env::DiskFile;
 
+use crate::checked::Checked;
 use crate::error::FrameFault;
 use crate::format::frame::{Envelope, decode_head};
 use crate::frame::FrameHeader;
@@ -21,6 +23,8 @@ pub(crate) struct Window {
     chunk: usize,
     bytes: Bytes,
     start: u64,
+    /// What was found sound by the time of this read, if it may be taken for granted.
+    checked: Option<(Arc<Checked>, Duration)>,
     /// In lenient mode, what the disk could not read; it is seen as zeros.
     unreadable: Option<Vec<Range<u64>>>,
 }
@@ -35,7 +39,8 @@ impl Window {
     /// A view that reads a file; a read that fails is a fault of the frame.
     pub(crate) fn of_file(file: Arc<dyn DiskFile>, limit: u64, chunk: usize) -> Self {
         let bytes = Bytes::new();
-        Self { file: Some(file), limit, chunk, bytes, start: 0, unreadable: None }
+        let file = Some(file);
+        Self { file, limit, chunk, bytes, start: 0, checked: None, unreadable: None }
     }
 
     /// A view that reads a file and sees zeros where the disk cannot read.
@@ -43,10 +48,10 @@ impl Window {
         Self { unreadable: Some(Vec::new()), ..Self::of_file(file, limit, chunk) }
     }
 
-    /// A view of mapped bytes.
-    pub(crate) fn of_map(bytes: Bytes) -> Self {
+    /// A view of mapped bytes; what of them is known to be sound at a time, if it is to be believed.
+    pub(crate) fn of_map(bytes: Bytes, checked: Option<(Arc<Checked>, Duration)>) -> Self {
         let limit = bytes.len() as u64;
-        Self { file: None, limit, chunk: 0, bytes, start: 0, unreadable: None }
+        Self { file: None, limit, chunk: 0, bytes, start: 0, checked, unreadable: None }
     }
 
     /// One past the last position that can be seen.
@@ -84,11 +89,24 @@ impl Window {
     ) -> Result<Bytes, FrameFault> {
         let at = position.saturating_add(FRAME_OVERHEAD_BYTES as u64);
         let payload = self.slice(at, header.payload_len as usize)?;
-        self.read_ahead(at, at.saturating_add(u64::from(header.payload_len)));
-        if crc32fast::hash(&payload) == header.payload_crc {
-            Ok(payload)
-        } else {
-            Err(FrameFault::PayloadChecksum)
+        let end = at.saturating_add(u64::from(header.payload_len));
+        self.read_ahead(at, end);
+        let is_known = |(checked, now): &(Arc<Checked>, _)| checked.covers(&(position..end), *now);
+        if self.checked.as_ref().is_some_and(is_known) {
+            return Ok(payload);
+        }
+        if crc32fast::hash(&payload) != header.payload_crc {
+            return Err(FrameFault::PayloadChecksum);
+        }
+        self.pass(position..position.saturating_add(header.frame_bytes()));
+        Ok(payload)
+    }
+
+    /// Notes that these bytes need no check at the next read: they were found sound, or hold nothing
+    /// that such a read gives out.
+    pub(crate) fn pass(&self, range: Range<u64>) {
+        if let Some((checked, now)) = &self.checked {
+            checked.add(range, *now);
         }
     }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use duramen_env::fuzz::Verdict;
 use duramen_env::{Disk, OpenMode, Random, SeededRandom, SimDisk};
@@ -170,7 +171,10 @@ fn reopen(disk: &Arc<dyn Disk>, whose: LogIdentity) -> Result<(), &'static str> 
 fn seek(log: &Log, told: &Told) {
     let times = [i64::MIN, 0, 1_060, i64::MAX].map(Timestamp::from_millis);
     for offset in [told.start.1, told.end.1, Offset::new(told.end.1.get() / 2)] {
-        drop((log.frame_for_offset(offset), log.read_at_offset(offset, told.end.0, 1 << 16)));
+        drop((
+            log.frame_for_offset(offset),
+            log.read_at_offset(offset, told.end.0, 1 << 16, Duration::ZERO),
+        ));
         for time in times {
             drop(log.find_timestamp(time, told.end.0));
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use duramen_types::{LogIndex, Term};
 
@@ -123,11 +124,15 @@ impl Plan {
         self.bytes
     }
 
-    /// A view of the segment: mapped if it may be, else read in pieces of about `chunk` bytes.
-    pub(super) fn window(&self, chunk: usize) -> Result<Window, Fault> {
+    /// A view of the segment: mapped if it may be, else read in pieces of about `chunk` bytes. With
+    /// a time, what was checked a short time before it is not checked again.
+    pub(super) fn window(&self, chunk: usize, now: Option<Duration>) -> Result<Window, Fault> {
         if self.may_map {
             match self.file.map(self.bytes) {
-                Ok(map) => return Ok(Window::of_map(map)),
+                Ok((map, checked)) => {
+                    let checked = now.map(|now| (checked, now));
+                    return Ok(Window::of_map(map, checked));
+                }
                 Err(error) => tracing::debug!(%error, "reading a segment that cannot be mapped"),
             }
         }

@@ -4,6 +4,8 @@
 //! if it then meets a fault and the generation has moved, the frames were cut under it and it
 //! looks again.
 
+use std::time::Duration;
+
 use duramen_types::{LogIndex, Offset, Timestamp};
 
 use super::Log;
@@ -29,6 +31,10 @@ trait Collect {
     ) -> Result<(), FrameFault>;
     /// What one `pread` should fetch.
     fn chunk(&self) -> usize;
+    /// The time, where what was checked a short time ago need not be checked again.
+    fn now(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Whole frames up to a size.
@@ -36,18 +42,23 @@ struct Frames {
     frames: Vec<Frame>,
     bytes: u64,
     bytes_max: u64,
-    data_only: bool,
+    /// Only frames of records, and when they are read.
+    data_at: Option<Duration>,
     done: bool,
 }
 
 impl Frames {
-    fn new(bytes_max: u64, data_only: bool) -> Self {
-        Self { frames: Vec::new(), bytes: 0, bytes_max, data_only, done: false }
+    fn new(bytes_max: u64, data_at: Option<Duration>) -> Self {
+        Self { frames: Vec::new(), bytes: 0, bytes_max, data_at, done: false }
+    }
+
+    fn is_wanted(&self, header: &FrameHeader) -> bool {
+        self.data_at.is_none() || header.is_data()
     }
 
     /// Whether a frame is wanted and has room; the first always has.
     fn admit(&mut self, header: &FrameHeader) -> bool {
-        if self.data_only && !header.is_data() {
+        if !self.is_wanted(header) {
             return false;
         }
         let bytes = FRAME_OVERHEAD_BYTES as u64 + u64::from(header.payload_len);
@@ -77,11 +88,17 @@ impl Collect for Frames {
         position: u64,
         header: &FrameHeader,
     ) -> Result<(), FrameFault> {
-        if self.admit(header) {
+        if !self.is_wanted(header) {
+            window.pass(position..position.saturating_add(header.frame_bytes()));
+        } else if self.admit(header) {
             let payload = window.payload(position, header)?;
             self.frames.push(Frame { header: *header, payload });
         }
         Ok(())
+    }
+
+    fn now(&self) -> Option<Duration> {
+        self.data_at
     }
 
     fn chunk(&self) -> usize {
@@ -136,7 +153,7 @@ impl Log {
         end: LogIndex,
         bytes_max: u64,
     ) -> Result<Vec<Frame>, LogError> {
-        let mut frames = Frames::new(bytes_max, false);
+        let mut frames = Frames::new(bytes_max, None);
         self.collect(start, end, &mut frames)?;
         Ok(frames.frames)
     }
@@ -159,7 +176,8 @@ impl Log {
 
     /// Reads data frames from the one that holds `offset`, below the log index `below`, as many
     /// as fit into `bytes_max`, but at least one if there is one. Empty where the offset is not
-    /// below yet.
+    /// below yet. Mapped payloads that another such read found sound less than a minute before `now`
+    /// are not checked again; `now` is of any clock that does not go back.
     ///
     /// # Errors
     /// [`LogError::OffsetOutOfRange`] if the offset is below the log start offset or above the
@@ -169,12 +187,13 @@ impl Log {
         offset: Offset,
         below: LogIndex,
         bytes_max: u64,
+        now: Duration,
     ) -> Result<Vec<Frame>, LogError> {
         let Some(header) = self.frame_for_offset(offset)? else { return Ok(Vec::new()) };
         if header.index >= below {
             return Ok(Vec::new());
         }
-        let mut frames = Frames::new(bytes_max, true);
+        let mut frames = Frames::new(bytes_max, Some(now));
         self.collect(header.index, below, &mut frames)?;
         Ok(frames.frames)
     }
@@ -318,7 +337,7 @@ impl Log {
         next: &mut LogIndex,
         into: &mut dyn Collect,
     ) -> Result<(), Fault> {
-        let mut window = plan.window(into.chunk())?;
+        let mut window = plan.window(into.chunk(), into.now())?;
         let mut position = plan.begin()?;
         let mut due = None;
         while *next < plan.end() && !into.is_full() {
@@ -345,7 +364,7 @@ impl Log {
         plan: &Plan,
         wanted: impl Fn(&FrameHeader) -> bool,
     ) -> Result<Option<FrameHeader>, Fault> {
-        let mut window = plan.window(HEADER_CHUNK_BYTES)?;
+        let mut window = plan.window(HEADER_CHUNK_BYTES, None)?;
         let mut position = plan.begin()?;
         let mut due = None;
         while position < plan.bytes() {

@@ -1,12 +1,15 @@
 //! Stories of a log in good health, and of what it refuses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use duramen_env::{Corruption, CrashMode, RealDisk, RealRandom};
 use duramen_types::{Offset, Term, Timestamp};
 
 use super::{World, all, append, at, data, data_of, internal, start_at};
+use crate::format::segment::SEGMENT_HEAD_BYTES;
+use crate::limits::FRAME_OVERHEAD_BYTES;
 use crate::{ErrorKind, FrameFault, LogError, LogStart, NewFrame, verify_dir};
 
 #[test]
@@ -178,13 +181,13 @@ fn an_offset_finds_its_frame_wherever_it_lies() {
         for offset in (0..log.end_offset().get()).map(Offset::new) {
             let header = log.frame_for_offset(offset).unwrap().unwrap();
             assert!(header.base_offset <= offset && offset < header.end_offset());
-            let frames = log.read_at_offset(offset, at(40), 500).unwrap();
+            let frames = log.read_at_offset(offset, at(40), 500, Duration::ZERO).unwrap();
             assert_eq!(frames[0].header, header);
             assert!(frames.iter().all(|one| one.header.is_data()));
         }
         assert_eq!(log.frame_for_offset(log.end_offset()).unwrap(), None);
-        assert_eq!(log.read_at_offset(log.end_offset(), at(40), 500).unwrap(), []);
-        assert_eq!(log.read_at_offset(Offset::ZERO, at(1), 500).unwrap(), []);
+        assert_eq!(log.read_at_offset(log.end_offset(), at(40), 500, Duration::ZERO).unwrap(), []);
+        assert_eq!(log.read_at_offset(Offset::ZERO, at(1), 500, Duration::ZERO).unwrap(), []);
         let error = log.frame_for_offset(Offset::new(999)).unwrap_err();
         assert!(matches!(error, LogError::OffsetOutOfRange { .. }));
     }
@@ -486,4 +489,32 @@ fn it_works_on_a_real_disk() {
     let report = verify_dir(&world.disk, &world.dir, &mut |_| frames += 1).unwrap();
     assert_eq!((report.problems.len(), report.end_index, report.frames), (0, at(120), frames));
     assert_eq!(report.chain, log.chain_at_end());
+}
+
+/// What a consumer's read found sound is served without another check, but not for long, and never
+/// to a replica.
+#[test]
+fn a_mapped_payload_is_checked_once_a_minute_for_consumers_and_always_for_replicas() {
+    use std::os::unix::fs::FileExt as _;
+    for is_replica in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(1);
+        world.disk = Arc::new(RealDisk);
+        world.random = Arc::new(RealRandom);
+        world.dir = dir.path().join("p0");
+        let log = world.create();
+        append(&log, 0..100, 1).unwrap();
+        log.sync().unwrap();
+        log.set_committed(at(99));
+        let read = |second| log.read_at_offset(Offset::ZERO, at(1), 1, Duration::from_secs(second));
+        // The first byte of the first payload changes, as on a disk that rots.
+        let sound = read(5).unwrap()[0].payload[0];
+        let segment = world.dir.join(format!("{:020}.log", 0));
+        let file = std::fs::OpenOptions::new().write(true).open(segment).unwrap();
+        let payload = SEGMENT_HEAD_BYTES + FRAME_OVERHEAD_BYTES;
+        file.write_at(&[!sound], payload as u64).unwrap();
+        assert_eq!(read(64).unwrap()[0].payload[0], !sound);
+        let found = if is_replica { log.read(at(0), at(1), 1) } else { read(65) };
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
 }
