@@ -59,6 +59,12 @@ pub const METADATA_WAIT: Duration = Duration::from_secs(10);
 /// How long a metadata change is tried.
 pub const PROPOSE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Raft groups that a node founds at once.
+pub const FOUND_AT_ONCE: usize = 64;
+
+/// How long it waits for their leaders before it founds more.
+pub const FOUND_WAIT: Duration = Duration::from_secs(1);
+
 /// How long the creation of a topic waits for its partitions to be formed.
 pub const FORM_WAIT: Duration = Duration::from_secs(5);
 

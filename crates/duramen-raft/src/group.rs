@@ -4,6 +4,7 @@ mod clock;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use duramen_env::TaskHandle;
 use duramen_types::{LogIndex, ReplicaId, Term};
@@ -266,13 +267,13 @@ impl Group {
     /// How long ago a majority last answered this replica as its leader, so that nobody else led
     /// then; `None` if it does not lead or was not answered yet.
     #[must_use]
-    pub fn led_ago(&self) -> Option<std::time::Duration> {
+    pub fn led_ago(&self) -> Option<Duration> {
         let answered = self.answered_ago()?;
         Some(self.hibernation.vouched_ago().map_or(answered, |vouched| vouched.min(answered)))
     }
 
     /// The same as openraft knows it, which has heard nothing since the group hibernates.
-    pub(crate) fn answered_ago(&self) -> Option<std::time::Duration> {
+    pub(crate) fn answered_ago(&self) -> Option<Duration> {
         let metrics = self.watched.all.borrow_watched();
         let mut voters = metrics.membership_config.membership().voter_ids();
         let me = self.replica.id.get();
@@ -280,7 +281,7 @@ impl Group {
             return None;
         }
         if voters.all(|voter| voter == me) {
-            return Some(std::time::Duration::ZERO);
+            return Some(Duration::ZERO);
         }
         let last = metrics.last_quorum_acked?.into_inner();
         Some(openraft::Instant::elapsed(&last))
@@ -366,9 +367,9 @@ impl Group {
     /// if none ever has. Until another one does, the last one is named in [`Self::status`]: for
     /// ever, if this replica does not vote or finds no majority that does.
     #[must_use]
-    pub fn leader_silent_for(&self) -> std::time::Duration {
+    pub fn leader_silent_for(&self) -> Duration {
         let led = self.clock.led_ms.load(Ordering::Relaxed);
-        std::time::Duration::from_millis(self.clock.now_ms().saturating_sub(led))
+        Duration::from_millis(self.clock.now_ms().saturating_sub(led))
     }
 
     pub(crate) const fn hibernation(&self) -> &Hibernation {
@@ -382,9 +383,10 @@ impl Group {
         self.end_when_opened
     }
 
-    /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended.
-    /// Nothing is awaited: a group that cannot take a message at once is busy, and so alive.
-    pub(crate) fn tick(&self, now: Instant) -> bool {
+    /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended
+    /// and there is a campaign left. Says whether it leads. Nothing is awaited: a group that cannot
+    /// take a message at once is busy, and so alive.
+    pub(crate) fn tick(&self, now: Instant, campaigns: &mut u32) -> bool {
         use futures::FutureExt as _;
         let now = self.clock.at_ms(now);
         let heard = self.clock.heard_ms.load(Ordering::Relaxed);
@@ -430,6 +432,13 @@ impl Group {
         }
         let patience = if alone { 0 } else { patience };
         if is_voter && now.saturating_sub(heard) >= patience {
+            if !alone {
+                let Some(left) = campaigns.checked_sub(1) else {
+                    self.clock.postpone(&*self.replica.env.random);
+                    return false;
+                };
+                *campaigns = left;
+            }
             self.heard_from_leader();
             self.clock.draw_patience(&*self.replica.env.random);
             metrics::election();

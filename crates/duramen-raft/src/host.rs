@@ -390,6 +390,8 @@ impl RaftHost {
         voters: &BTreeSet<ReplicaId>,
     ) -> Result<(), GroupOpenError> {
         let voters: BTreeMap<u64, ()> = voters.iter().map(|id| (id.get(), ())).collect();
+        // It campaigns with this, and need not again at once because it was opened long ago.
+        group.heard_from_leader();
         let done = group.raft().initialize(voters).await;
         done.map_err(|error| GroupOpenError::Io {
             group: group.id(),

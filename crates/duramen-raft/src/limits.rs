@@ -15,6 +15,10 @@ pub const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(800);
 /// How often the shared ticker looks at the groups.
 pub const TICK: Duration = Duration::from_millis(25);
 
+/// Elections that a node begins in one tick, a millisecond's work each: where too many compete for
+/// the same cores and disk, all of them take so long that they begin anew.
+pub const CAMPAIGNS_PER_TICK: u32 = 16;
+
 /// How long a group must have had nothing to do before it hibernates: longer than answers to beats
 /// are waited for, so that none of them is about an earlier time that the group hibernated.
 pub const HIBERNATE_AFTER: Duration = Duration::from_secs(3);

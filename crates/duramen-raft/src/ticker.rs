@@ -29,9 +29,10 @@ pub(crate) async fn run(groups: Arc<Groups>, links: Arc<Links>) {
     loop {
         interval.tick().await;
         let now = Instant::now();
+        let mut campaigns = limits::CAMPAIGNS_PER_TICK;
         if now.saturating_duration_since(beaten) < limits::HEARTBEAT_INTERVAL {
             for group in awake.iter().filter_map(Weak::upgrade) {
-                group.tick(now);
+                group.tick(now, &mut campaigns);
             }
             continue;
         }
@@ -40,7 +41,7 @@ pub(crate) async fn run(groups: Arc<Groups>, links: Arc<Links>) {
         let mut counts = metrics::Groups::default();
         groups.each(|group| {
             counts.all += 1;
-            counts.led += usize::from(group.tick(now));
+            counts.led += usize::from(group.tick(now, &mut campaigns));
             if group.hibernates() {
                 counts.hibernating += 1;
             } else {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use duramen_env::planted::{Planted, is_planted};
 use duramen_metadata::{Command, FormedMark, Topic};
 use duramen_raft::{GroupId, GroupOpenError, GroupSpec, StateMachine};
-use duramen_types::{NodeId, ReplicaId, TopicPartition};
+use duramen_types::{NodeId, ReplicaId, Term, TopicPartition};
 use futures::StreamExt as _;
 
 use super::{Member, partition_log, repair};
@@ -316,7 +316,7 @@ fn spec(member: &Member, placed: &Placed, machine: Option<Box<dyn StateMachine>>
 async fn found(member: &Member, placed: &[Placed]) -> bool {
     let state = member.metadata().state().clone();
     let mut marks = Vec::new();
-    let mut settled = true;
+    let (mut settled, mut founded) = (true, Vec::new());
     for placed in placed {
         let Some(partition) = state.partition(placed.id) else { continue };
         let first = partition.replicas.first().map(|replica| replica.id);
@@ -333,10 +333,27 @@ async fn found(member: &Member, placed: &[Placed]) -> bool {
         if let Err(error) = member.host.initialize(&handle.group, &voters).await {
             tracing::debug!(partition = %placed.id, %error, "the group was founded before");
         }
+        founded.push(handle);
+        if founded.len() >= limits::FOUND_AT_ONCE {
+            await_leaders(&mut founded).await;
+        }
         let (topic, partition) = (placed.id.topic, placed.id.partition);
         marks.push(FormedMark { topic, partition, replica: None });
     }
     mark(member, marks).await && settled
+}
+
+/// Waits until groups have leaders, but not for long: elections that compete with too many others
+/// end late, and none of them if they begin anew meanwhile.
+async fn await_leaders(founded: &mut Vec<Arc<PartitionHandle>>) {
+    let elected = async {
+        for handle in founded.drain(..) {
+            let mut progress = handle.group.progress();
+            // A group that stops has no leader to wait for.
+            drop(progress.wait_for(|progress| progress.leader_term > Term::ZERO).await);
+        }
+    };
+    drop(tokio::time::timeout(limits::FOUND_WAIT, elected).await);
 }
 
 /// Passes changed topic configuration on to the logs, and changed placement to Raft.

@@ -46,4 +46,10 @@ impl GroupClock {
         let patience = u64::try_from(min).unwrap_or(0) + draw;
         self.patience_ms.store(patience, Ordering::Relaxed);
     }
+
+    /// It waits a few ticks longer, at random: of many that wait none is always too late.
+    pub(super) fn postpone(&self, random: &dyn Random) {
+        let some = u64::try_from(limits::TICK.as_millis() * 4).unwrap_or(u64::MAX);
+        self.patience_ms.fetch_add(1 + random.below(some), Ordering::Relaxed);
+    }
 }
