@@ -189,19 +189,23 @@ impl Session {
                     return Ok(());
                 }
                 open = tokio::select! {
-                    request = requests.message() => self.take_credit(request),
+                    request = requests.message() => take_credit(&mut self.credit, request),
                     () = &mut stopping => return Err(BrokerError::ShuttingDown),
                 };
                 continue;
             }
-            let fetching = self.fetch(broker, &name, &mut reader, offset);
-            let fetched = tokio::select! {
-                biased;
-                () = &mut stopping => return Err(BrokerError::ShuttingDown),
-                fetched = fetching => fetched?,
-                request = requests.message(), if open => {
-                    open = self.take_credit(request);
-                    continue;
+            let wanted = wanted(&self.start, self.credit);
+            let fetching = fetch_on(broker, &name, &mut reader, (offset, wanted));
+            tokio::pin!(fetching);
+            // Credit that comes meanwhile does not begin the read anew.
+            let fetched = loop {
+                tokio::select! {
+                    biased;
+                    () = &mut stopping => return Err(BrokerError::ShuttingDown),
+                    fetched = &mut fetching => break fetched?,
+                    request = requests.message(), if open => {
+                        open = take_credit(&mut self.credit, request);
+                    }
                 }
             };
             // An answer without records is sent when it tells something new.
@@ -239,47 +243,51 @@ impl Session {
         drop(self.out.send(Err(broken())).await);
         false
     }
+}
 
-    /// Takes more credit; says whether more can come.
-    fn take_credit(&mut self, request: Result<Option<v1::FetchStreamRequest>, Status>) -> bool {
-        match request {
-            Ok(Some(request)) => {
-                self.credit = self.credit.saturating_add(request.credit_bytes);
-                true
-            }
-            Ok(None) | Err(_) => false,
+/// Takes more credit; says whether more can come.
+fn take_credit(credit: &mut u64, request: Result<Option<v1::FetchStreamRequest>, Status>) -> bool {
+    match request {
+        Ok(Some(request)) => {
+            *credit = credit.saturating_add(request.credit_bytes);
+            true
         }
+        Ok(None) | Err(_) => false,
     }
+}
 
-    async fn fetch(
-        &self,
-        broker: &Broker,
-        name: &PartitionName,
-        reader: &mut Reader,
-        offset: Offset,
-    ) -> Result<Fetched, BrokerError> {
-        let asked = match u64::from(self.start.max_bytes) {
-            0 => limits::FETCH_STREAM_BYTES,
-            bytes => bytes,
-        };
-        let wanted = FetchLimits {
-            bytes_max: asked.min(self.credit),
-            bytes_min: u64::from(self.start.min_bytes),
-            wait_max: Duration::from_millis(limits::FETCH_STREAM_WAIT_MS),
-        };
-        match reader.fetch(offset, wanted).await {
-            // A later term of the same leader, or a deleted topic: look again.
-            Err(BrokerError::NoLeader) => {
+/// What one read of a stream is to give.
+fn wanted(start: &v1::FetchRequest, credit: u64) -> FetchLimits {
+    let asked = match u64::from(start.max_bytes) {
+        0 => limits::FETCH_STREAM_BYTES,
+        bytes => bytes,
+    };
+    FetchLimits {
+        bytes_max: asked.min(credit),
+        bytes_min: u64::from(start.min_bytes),
+        wait_max: Duration::from_millis(limits::FETCH_STREAM_WAIT_MS),
+    }
+}
+
+/// One read of a stream; its reader is opened again where that may have changed.
+async fn fetch_on(
+    broker: &Broker,
+    name: &PartitionName,
+    reader: &mut Reader,
+    (offset, wanted): (Offset, FetchLimits),
+) -> Result<Fetched, BrokerError> {
+    match reader.fetch(offset, wanted).await {
+        // A later term of the same leader, or a deleted topic: look again.
+        Err(BrokerError::NoLeader) => {
+            *reader = broker.reader(&caller(), name).await?;
+            reader.fetch(offset, wanted).await
+        }
+        fetched => {
+            // The topic may have been deleted, and the caller's right taken away.
+            if fetched.as_ref().is_ok_and(|fetched| fetched.batches.is_empty()) {
                 *reader = broker.reader(&caller(), name).await?;
-                reader.fetch(offset, wanted).await
             }
-            fetched => {
-                // The topic may have been deleted, and the caller's right taken away.
-                if fetched.as_ref().is_ok_and(|fetched| fetched.batches.is_empty()) {
-                    *reader = broker.reader(&caller(), name).await?;
-                }
-                fetched
-            }
+            fetched
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use duramen_env::{Disk, DiskFile, OpenMode};
@@ -271,6 +272,17 @@ impl SegmentFile {
         held.file = None;
         held.map = Some(map.clone());
         Ok((map, Arc::clone(&held.checked)))
+    }
+
+    /// Whether all frames of the first `len` bytes are mapped and were found sound a short time
+    /// before `now`.
+    pub(crate) fn is_known_sound(&self, len: u64, now: Duration) -> bool {
+        let checked = {
+            let held = self.held();
+            held.map.is_some().then(|| Arc::clone(&held.checked))
+        };
+        let frames = SEGMENT_HEAD_BYTES as u64..len;
+        checked.is_some_and(|checked| checked.covers(&frames, now))
     }
 
     /// Gives back the descriptor, the mapping and the index.

@@ -49,8 +49,9 @@ impl Group {
         let below = progress.applied_end;
         let replica = Arc::clone(&self.replica);
         let now = replica.env.clock.monotonic();
-        let frames = if replica.log.is_offset_cached(offset) {
-            replica.log.read_at_offset(offset, below, bytes_max, now)
+        let log = &replica.log;
+        let frames = if log.is_offset_cached(offset) || log.is_offset_warm(offset, now) {
+            log.read_at_offset(offset, below, bytes_max, now)
         } else {
             let reading = move || replica.log.read_at_offset(offset, below, bytes_max, now);
             self.replica.env.tasks.blocking("fetch-read", reading).await

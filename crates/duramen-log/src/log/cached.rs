@@ -1,5 +1,8 @@
 //! Where the log is at the moment, for callers that must know without touching the disk.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use duramen_types::{LogIndex, Offset};
 
 use super::Log;
@@ -23,5 +26,20 @@ impl Log {
     #[must_use]
     pub fn is_offset_cached(&self, offset: Offset) -> bool {
         self.state().cache.holding_offset(offset).is_some()
+    }
+
+    /// Whether a read at an offset very likely finds what it wants in the page cache: all of its
+    /// segment was read, and found sound, less than a minute before `now`.
+    #[must_use]
+    pub fn is_offset_warm(&self, offset: Offset, now: Duration) -> bool {
+        let (file, bytes) = {
+            let state = self.state();
+            let at = state.segments.partition_point(|one| one.summary.end.offset <= offset);
+            match state.segments.get(at).filter(|segment| !segment.damaged) {
+                Some(segment) => (Arc::clone(&segment.file), segment.written_bytes),
+                None => return false,
+            }
+        };
+        file.is_known_sound(bytes, now)
     }
 }

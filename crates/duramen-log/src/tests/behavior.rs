@@ -518,3 +518,23 @@ fn a_mapped_payload_is_checked_once_a_minute_for_consumers_and_always_for_replic
         assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }
+
+#[test]
+fn a_segment_is_warm_for_a_minute_after_consumers_read_all_of_it() {
+    let world = World::new(1);
+    let log = world.create();
+    append(&log, 0..100, 1).unwrap();
+    log.sync().unwrap();
+    log.set_committed(at(99));
+    let (now, minute) = (Duration::from_secs(7), Duration::from_secs(60));
+    assert!(!log.is_offset_warm(Offset::ZERO, now));
+    let mut offset = Offset::ZERO;
+    while let Some(last) = log.read_at_offset(offset, at(99), 100, now).unwrap().pop() {
+        offset = last.header.end_offset();
+    }
+    let is_warm = |offset, now| log.is_offset_warm(Offset::new(offset), now);
+    assert!(is_warm(0, now) && is_warm(offset.get() / 2, now + minute / 2));
+    assert!(!is_warm(0, now + minute));
+    // The segment that takes appends is not mapped.
+    assert!(!is_warm(offset.get(), now));
+}
