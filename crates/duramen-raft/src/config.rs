@@ -32,8 +32,9 @@ fn base() -> Config {
     Config {
         cluster_name: "duramen".to_owned(),
         heartbeat_interval: millis(limits::HEARTBEAT_INTERVAL),
-        election_timeout_min: millis(limits::ELECTION_TIMEOUT_MIN),
-        election_timeout_max: millis(limits::ELECTION_TIMEOUT_MAX),
+        // Openraft's own elections are off; of these only the longer counts: it is the leader's lease.
+        election_timeout_min: millis(limits::LEADER_LEASE) - 1,
+        election_timeout_max: millis(limits::LEADER_LEASE),
         // The shared ticker beats; a group whose replication is acknowledged needs no beat.
         heartbeat_min_interval: Some(120),
         enable_tick: false,

@@ -172,6 +172,7 @@ fn after_a_failed_hand_over_another_leader_is_found() {
     let leader = cluster.leader(PARTITION);
     let target = cluster.followers(PARTITION)[0];
     let others: Vec<u64> = (1..=3).filter(|node| *node != target).collect();
+    let term = cluster.group(leader, PARTITION).status().term;
     // The leader has not noticed yet that nothing gets to the target.
     cluster.cut(target, &others);
     let to = replica(target, 1);
@@ -179,7 +180,6 @@ fn after_a_failed_hand_over_another_leader_is_found() {
         host.group(PARTITION).unwrap().transfer_leader(to).await
     });
     assert_eq!(failed, Err(TransferError::TimedOut { to }));
-    let term = cluster.group(leader, PARTITION).status().term;
     cluster.until("a leader of a new term", |cluster| {
         others.iter().any(|node| {
             cluster.group(*node, PARTITION).serving_term().is_some_and(|serving| serving > term)
@@ -248,4 +248,20 @@ fn an_idle_group_keeps_its_leader() {
     assert_eq!(cluster.group(leader, PARTITION).status(), status);
     // The lease holds too: the first write after the pause is taken.
     cluster.write(1);
+}
+
+/// A campaign that voters refuse, because they heard of the dead leader a moment ago, would cost as
+/// much time again.
+#[test]
+fn a_leader_that_dies_is_followed_by_the_first_that_campaigns() {
+    for seed in 0..8 {
+        let mut cluster = Cluster::of_three(190 + seed);
+        cluster.write(10);
+        let dead = cluster.leader(PARTITION);
+        cluster.crash(dead, None);
+        let died = cluster.elapsed();
+        cluster.leader_but(PARTITION, dead);
+        let took = cluster.elapsed() - died;
+        assert!(took < limits::ELECTION_TIMEOUT_MAX + limits::HEARTBEAT_INTERVAL, "{took:?}");
+    }
 }
