@@ -265,3 +265,19 @@ fn a_leader_that_dies_is_followed_by_the_first_that_campaigns() {
         assert!(took < limits::ELECTION_TIMEOUT_MAX + limits::HEARTBEAT_INTERVAL, "{took:?}");
     }
 }
+
+#[test]
+fn a_group_that_finds_no_campaign_left_in_a_tick_has_its_turn_later() {
+    let mut cluster = Cluster::of_three(20);
+    let follower = cluster.followers(PARTITION)[0];
+    let left = cluster.call(follower, |host| async move {
+        let group = host.group(PARTITION).unwrap();
+        let late = tokio::time::Instant::now() + Duration::from_secs(60);
+        [0, 2].map(|mut campaigns| {
+            assert!(!group.tick(late, &mut campaigns), "it does not lead");
+            campaigns
+        })
+    });
+    assert_eq!(left, [0, 1]);
+    cluster.write(1);
+}
