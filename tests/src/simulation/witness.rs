@@ -47,6 +47,9 @@ struct ReplicaBook {
     points: BTreeMap<LogIndex, Term>,
     /// Where it was cut last and in which term, until something of that term is acknowledged.
     cut: Option<(LogIndex, Term)>,
+    /// The end of the snapshot that took the place of the log, until it is opened again: where the
+    /// replica stands, although it promised nothing yet.
+    reset_to: Option<LogIndex>,
     vote: Term,
     /// In the term of the vote.
     voted_for: Option<ReplicaId>,
@@ -86,6 +89,7 @@ impl Witness {
             }
             Deed::Truncated { from } => {
                 self.truncations += u64::from(from < book.end);
+                book.reset_to = Some(from).filter(|from| *from > book.end);
                 // Beyond its end a snapshot is about to take the place of the log; until that is
                 // durable, a power cut brings back what there was.
                 book.end = book.end.min(from);
@@ -95,6 +99,7 @@ impl Witness {
             Deed::Opened { node, start, end, terms, vote } => {
                 self.openings += 1;
                 (book.node, book.opened) = (Some(node), self.openings);
+                book.reset_to = None;
                 if let Err(lost) = book.compare(start, end, &terms) {
                     return broken(lost);
                 }
@@ -148,7 +153,8 @@ impl Witness {
             let Some(node) = book.node else { continue };
             let known = latest.get(&node).map_or(0, |(opened, _, _)| *opened);
             if book.opened > known {
-                latest.insert(node, (book.opened, *replica, book.end));
+                let end = book.reset_to.unwrap_or(book.end).max(book.end);
+                latest.insert(node, (book.opened, *replica, end));
             }
         }
         latest.into_iter().map(|(node, (_, replica, end))| (node, (replica, end))).collect()
@@ -260,6 +266,24 @@ mod tests {
         let story = |end| [acknowledged(9, 1), reset.clone(), opened(end, &[(1, 0)], 2)];
         assert!(hear(story(10).map(|deed| (1, deed))).is_ok());
         assert!(hear(story(9).map(|deed| (1, deed))).is_err());
+    }
+
+    #[test]
+    fn a_replica_that_took_over_a_snapshot_stands_at_its_end() {
+        let reset = Deed::Truncated { from: LogIndex::new(50) };
+        let end = |deeds: &[Deed]| {
+            let mut witness = Witness::default();
+            for deed in deeds {
+                witness.hear("g", ReplicaId::new(1), deed.clone()).unwrap();
+            }
+            witness.replicas("g").values().map(|(_, end)| end.get()).collect::<Vec<_>>()
+        };
+        let before = [opened(0, &[], 1), acknowledged(9, 1), reset];
+        assert_eq!(end(&before[..2]), [10]);
+        assert_eq!(end(&before), [50]);
+        let [first, second, third] = before;
+        let back = opened(10, &[(1, 0)], 1);
+        assert_eq!(end(&[first, second, third, back]), [10]);
     }
 
     #[test]
