@@ -5,6 +5,7 @@
 //! connection. Work that blocks (a sync, a scan) goes through [`Tasks::blocking`].
 
 mod delays;
+mod workers;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -14,6 +15,10 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 pub use delays::SimDelays;
+use workers::Workers;
+
+/// Of the process, as the processor and the disk are.
+static WORKERS: Workers = Workers::new();
 
 /// Spawns tasks; the simulated ones run blocking work in the one thread there is, so that a seed
 /// decides all order.
@@ -112,7 +117,8 @@ impl Tasks {
     }
 
     /// Runs work that blocks, away from the async threads, for nobody who waits: it tells itself
-    /// whom it concerns. Ends the process if it panics.
+    /// whom it concerns. Ends the process if it panics. Whoever calls this bounds how much of it
+    /// waits.
     pub fn blocking_detached<W>(&self, name: &'static str, work: W)
     where
         W: FnOnce() + Send + 'static,
@@ -125,8 +131,7 @@ impl Tasks {
         match &self.blocking {
             // Not in place: the caller does not expect it to have run already.
             Blocking::Inline => drop(spawn(async move { guarded() })),
-            #[expect(clippy::disallowed_methods, reason = "this is the real side of the seam")]
-            Blocking::Pool => drop(tokio::task::spawn_blocking(guarded)),
+            Blocking::Pool => WORKERS.run(Box::new(guarded)),
             Blocking::Delayed(delays) => {
                 let delay = delays.draw(name);
                 drop(spawn(async move {

@@ -20,7 +20,23 @@ pub(crate) enum Synced {
     NoRoom,
 }
 
-type SyncFn = dyn Fn() -> io::Result<Synced> + Send + Sync;
+/// A file or log that can be synced.
+pub(crate) trait Sync: Send + std::marker::Sync + 'static {
+    /// Makes durable all that was written before the call.
+    fn sync(&self) -> io::Result<Synced>;
+
+    /// What is to be done after a sync that nobody waits for.
+    fn after_sync(&self) {}
+}
+
+impl<S> Sync for S
+where
+    S: Fn() -> io::Result<Synced> + Send + std::marker::Sync + 'static,
+{
+    fn sync(&self) -> io::Result<Synced> {
+        self()
+    }
+}
 
 /// Syncs one file or log, off the async threads, never twice at the same time.
 #[derive(Clone)]
@@ -33,7 +49,7 @@ struct Shared {
     tasks: Tasks,
     /// Bounds the syncs of all logs of a data directory that run at once.
     permits: Arc<Semaphore>,
-    sync: Box<SyncFn>,
+    file: Box<dyn Sync>,
     state: Mutex<State>,
 }
 
@@ -51,14 +67,16 @@ impl fmt::Debug for GroupCommit {
 }
 
 impl GroupCommit {
-    /// Commits by calling `sync`, which makes durable all that was written before the call. While it
-    /// finds no room it is called again, and everybody waits.
-    pub(crate) fn new<S>(name: &'static str, tasks: Tasks, permits: Arc<Semaphore>, sync: S) -> Self
-    where
-        S: Fn() -> io::Result<Synced> + Send + Sync + 'static,
-    {
+    /// Commits by syncing a file or log. While there is no room for it, it is tried again, and
+    /// everybody waits.
+    pub(crate) fn new(
+        name: &'static str,
+        tasks: Tasks,
+        permits: Arc<Semaphore>,
+        file: impl Sync,
+    ) -> Self {
         let state = Mutex::new(State::default());
-        let shared = Shared { name, tasks, permits, sync: Box::new(sync), state };
+        let shared = Shared { name, tasks, permits, file: Box::new(file), state };
         Self { shared: Arc::new(shared) }
     }
 
@@ -127,7 +145,7 @@ impl Shared {
             if waiting.is_empty() {
                 break;
             }
-            let outcome = match (self.sync)() {
+            let outcome = match self.file.sync() {
                 Ok(Synced::Done) => Ok(()),
                 Ok(Synced::NoRoom) => {
                     let mut state = self.lock();
@@ -140,6 +158,7 @@ impl Shared {
             for done in waiting {
                 done(outcome.clone());
             }
+            self.file.after_sync();
         }
         Synced::Done
     }

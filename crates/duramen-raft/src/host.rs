@@ -2,9 +2,9 @@
 
 mod error;
 mod files;
+mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,16 +20,17 @@ use tonic::service::Routes;
 use self::error::is_corrupt;
 pub use self::error::{GroupOpenError, HostError};
 use self::files::{PARTITIONS, has_replicas};
+use self::sync::LogSync;
 use crate::fail_stop::FailStop;
 use crate::group::Group;
-use crate::group_commit::{GroupCommit, Synced};
+use crate::group_commit::GroupCommit;
 use crate::hard_state::{HardState, Owner};
 use crate::machine::{Machine, StateMachine};
 use crate::network::{GroupNetworkFactory, Links, PeerHandler, PeerServer};
 use crate::replica::{Replica, ReplicaParts};
 use crate::store::LogStore;
 use crate::types::GroupId;
-use crate::{LocalNode, config, limits, metrics, ticker};
+use crate::{LocalNode, config, limits, ticker};
 
 /// The groups of a node by id.
 #[derive(Debug, Default)]
@@ -352,19 +353,7 @@ impl RaftHost {
         log: Arc<Log>,
         machine: Option<Box<dyn StateMachine>>,
     ) -> ReplicaParts {
-        let syncing = Arc::clone(&log);
-        let clock = Arc::clone(&self.env.clock);
-        let sync = move || {
-            let started = clock.monotonic();
-            let synced = match syncing.sync() {
-                // Closing synced all there was.
-                Ok(_) | Err(LogError::Closed) => Ok(Synced::Done),
-                Err(LogError::Full) => Ok(Synced::NoRoom),
-                Err(error) => Err(io::Error::other(error)),
-            };
-            metrics::synced(clock.monotonic().saturating_sub(started));
-            synced
-        };
+        let sync = LogSync { log: Arc::clone(&log), clock: Arc::clone(&self.env.clock) };
         let tasks = self.env.tasks.clone();
         ReplicaParts {
             env: self.env.clone(),

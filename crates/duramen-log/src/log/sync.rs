@@ -33,12 +33,35 @@ impl Log {
     /// next sync writes them again. Any other failure poisons the log for ever: a sync is never
     /// tried again, because the kernel may have dropped the pages.
     pub fn sync(&self) -> Result<Option<LogIndex>, LogError> {
+        let durable_end = self.sync_frames()?;
+        self.note_synced()?;
+        Ok(durable_end)
+    }
+
+    /// Makes durable what has been appended so far, and leaves it to [`Log::note_synced`] to make the next
+    /// recovery quick and sure: whoever waits for a sync need not wait for that.
+    ///
+    /// # Errors
+    /// As [`Log::sync`].
+    pub fn sync_frames(&self) -> Result<Option<LogIndex>, LogError> {
         let _one = lock(&self.syncing);
         self.check_usable()?;
         self.sync_locked()
     }
 
-    /// The same, for a caller that holds `syncing`.
+    /// Writes the index files of segments that have been filled, and how far the log is durable and
+    /// committed. Neither is synced.
+    ///
+    /// # Errors
+    /// A failed write poisons the log; [`LogError::Closed`] where closing has done all this.
+    pub fn note_synced(&self) -> Result<(), LogError> {
+        let _one = lock(&self.syncing);
+        self.check_usable()?;
+        self.write_indexes();
+        self.write_hint()
+    }
+
+    /// Makes durable what has been appended, for a caller that holds `syncing`.
     pub(super) fn sync_locked(&self) -> Result<Option<LogIndex>, LogError> {
         let capture = self.state().capture();
         self.write_out().inspect_err(|_| self.state().names_dirty |= capture.sync_names)?;
@@ -48,10 +71,7 @@ impl Log {
         if capture.sync_names {
             self.disk.sync_dir(&self.dir).map_err(self.poison("sync the log's directory"))?;
         }
-        let durable_end = self.complete(&capture);
-        self.write_indexes();
-        self.write_hint()?;
-        Ok(durable_end.prev())
+        Ok(self.complete(&capture).prev())
     }
 
     /// Writes to the files what has been appended so far. Where the disk is full nothing counts as
@@ -171,6 +191,7 @@ impl Log {
             writer.fit_active().map_err(self.poison("close the active segment"))?;
         }
         self.sync_locked()?;
+        self.write_indexes();
         if let Some(first) = last {
             self.write_index(first, generation);
         }
