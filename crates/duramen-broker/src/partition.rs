@@ -26,7 +26,7 @@ pub(crate) struct ProduceItem {
     pub(crate) records: u32,
     /// Largest timestamp of the records.
     pub(crate) max_timestamp: Timestamp,
-    /// The idempotence triple; such a request has exactly one batch.
+    /// The idempotence triple of all of it, if its batches are a producer's.
     pub(crate) producer: Option<BatchId>,
     pub(crate) reply: oneshot::Sender<Result<Produced, BrokerError>>,
 }

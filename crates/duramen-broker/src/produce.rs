@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use duramen_raft::batch_id;
+use duramen_raft::{BatchId, batch_id};
 use duramen_record::{
     BatchBuilder, Compression, HeaderRef, ProducerStamp, RecordRef, split_batches,
 };
@@ -167,9 +167,8 @@ fn validate(
     }
     let mut records = 0_u32;
     let mut max_timestamp = Timestamp::MIN;
-    let mut producer = None;
-    let mut count = 0;
-    for batch in split_batches(batches.clone()) {
+    let mut producer: Option<BatchId> = None;
+    for (place, batch) in split_batches(batches.clone()).enumerate() {
         let batch = batch?;
         let header = batch.header();
         if header.size_bytes > bytes_max {
@@ -180,14 +179,19 @@ fn validate(
             .checked_add(header.record_count)
             .ok_or_else(|| BrokerError::invalid("batches", "fewer than 2^32 records"))?;
         max_timestamp = max_timestamp.max(header.max_timestamp);
-        producer = producer.or(batch_id(header));
-        count += 1;
-    }
-    if producer.is_some() && count > 1 {
-        return Err(BrokerError::invalid(
-            "batches",
-            "one batch a request for a producer with an id",
-        ));
+        let goes_on = match (&mut producer, batch_id(header)) {
+            (None, None) => true,
+            (Some(run), Some(next)) => run.extend(&next),
+            (None, first) if place == 0 => {
+                producer = first;
+                true
+            }
+            _ => false,
+        };
+        if !goes_on {
+            let rule = "batches of one producer, each going on where the one before ends";
+            return Err(BrokerError::invalid("batches", rule));
+        }
     }
     Ok(ProduceItem { batches, records, max_timestamp, producer, reply })
 }
@@ -201,6 +205,8 @@ pub(crate) fn validated_records(batches: Bytes) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use duramen_types::{ProducerEpoch, ProducerId, Sequence};
+
     use super::*;
 
     fn records(values: &[&str]) -> Vec<PlainRecord> {
@@ -231,6 +237,32 @@ mod tests {
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
         assert!(matches!(check(damaged.into(), 1 << 20), Err(BrokerError::Batch(_))));
+    }
+
+    #[test]
+    fn batches_of_a_producer_come_in_a_row_or_not_at_all() {
+        let batch = |id, base_sequence| {
+            let stamp = ProducerStamp {
+                id: ProducerId::new(id),
+                epoch: ProducerEpoch::new(0),
+                base_sequence: Sequence::new(base_sequence),
+            };
+            let stamp = (id > 0).then_some(stamp);
+            build(&records(&["sapwood", "heartwood"]), stamp, Timestamp::EPOCH).unwrap()
+        };
+        let request = |batches: &[(u64, u32)]| {
+            let batches: Vec<_> = batches.iter().map(|(id, base)| batch(*id, *base)).collect();
+            check(batches.concat().into(), 1 << 20)
+        };
+        let item = request(&[(1, 4), (1, 6), (1, 8)]).unwrap();
+        let run = item.producer.unwrap();
+        assert_eq!((run.base_sequence, run.records, item.records), (Sequence::new(4), 6, 6));
+        assert_eq!(request(&[(0, 0), (0, 0)]).unwrap().producer, None);
+        for odd in [[(1, 4), (1, 7)], [(1, 4), (1, 4)], [(1, 4), (2, 6)], [(0, 0), (1, 0)]] {
+            let error = request(&odd).unwrap_err();
+            assert!(matches!(error, BrokerError::InvalidRequest { .. }), "{odd:?}: {error}");
+        }
+        assert!(request(&[(1, 0), (0, 0)]).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use duramen_proto::v1::admin_service_server::AdminServiceServer;
 use duramen_proto::v1::group_service_server::GroupServiceServer;
 use duramen_proto::v1::log_service_server::LogServiceServer;
 use duramen_proto::v1::{self, ErrorCode};
-use duramen_record::{Batch, BatchBuilder, Compression, RecordRef, stamp};
+use duramen_record::{Batch, BatchBuilder, Compression, RecordRef, split_batches, stamp};
 use duramen_types::{Offset, Term, Timestamp};
 use tokio::sync::{Notify, Semaphore};
 use tonic::service::Routes;
@@ -64,8 +64,8 @@ pub(crate) enum FetchFault {
 #[derive(Clone, Debug, Default)]
 struct ProducerState {
     epoch: u16,
-    /// First and last sequence and base offset of the last five batches.
-    batches: VecDeque<(u32, u32, u64)>,
+    /// First and last sequence and base offset of the last five requests.
+    runs: VecDeque<(u32, u32, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +95,8 @@ pub(crate) struct State {
     topics_made: u8,
     /// For produce requests, in the order in which they come.
     pub(crate) faults: VecDeque<Fault>,
+    /// A value whose record is too large, and with it its request.
+    pub(crate) too_large: Option<&'static str>,
     pub(crate) fetch_faults: VecDeque<FetchFault>,
     /// For admin calls: refused before or after they take effect.
     pub(crate) admin_faults: VecDeque<Fault>,
@@ -102,7 +104,7 @@ pub(crate) struct State {
     pub(crate) silent_about_leaders: bool,
     /// Produce requests seen, with the metadata index they carry.
     pub(crate) produce_requests: Vec<u64>,
-    /// First sequences of the batches in them.
+    /// First sequences of these requests.
     pub(crate) produce_sequences: Vec<u32>,
     /// How often a topic was described.
     pub(crate) describes: u32,
@@ -114,22 +116,32 @@ pub(crate) struct State {
     pub(crate) coordinator_questions: u32,
 }
 
-/// The first sequence of the batches of a request, if it has one.
+/// The first sequence of a request, if it has one.
 fn first_sequence(request: &v1::ProduceRequest) -> Option<u32> {
     let Some(v1::produce_request::Payload::Batches(bytes)) = &request.payload else { return None };
-    let batch = Batch::parse(bytes.clone()).ok()?;
+    let batch = split_batches(bytes.clone()).next()?.ok()?;
     batch.header().producer.map(|producer| producer.base_sequence.get())
 }
 
 impl FakePartition {
     /// Appends as a leader does, or says why not.
     fn append(&mut self, bytes: &Bytes) -> Result<v1::ProduceAck, ErrorCode> {
-        let batch = Batch::parse(bytes.clone()).map_err(|_| ErrorCode::CorruptBatch)?;
-        batch.view().validate_produced().map_err(|_| ErrorCode::CorruptBatch)?;
-        let count = batch.header().record_count;
+        let batches: Vec<Batch> = split_batches(bytes.clone())
+            .collect::<Result<_, _>>()
+            .map_err(|_| ErrorCode::CorruptBatch)?;
+        let mut count = 0;
+        for batch in &batches {
+            batch.view().validate_produced().map_err(|_| ErrorCode::CorruptBatch)?;
+            let next = batch.header().producer.map(|producer| producer.base_sequence.get());
+            let first = batches[0].header().producer.map(|producer| producer.base_sequence.get());
+            if next != first.map(|first| first + count) {
+                return Err(ErrorCode::InvalidRequest);
+            }
+            count += batch.header().record_count;
+        }
         let mut base = self.next;
         let mut duplicate = false;
-        if let Some(producer) = batch.header().producer {
+        if let Some(producer) = batches[0].header().producer {
             let first = producer.base_sequence.get();
             let last = producer.base_sequence.advance(count - 1).get();
             let known = self.producers.get(&producer.id.get());
@@ -140,25 +152,27 @@ impl FakePartition {
             if producer.epoch.get() < state.epoch {
                 return Err(ErrorCode::ProducerFenced);
             }
-            let found = state.batches.iter().find(|(f, l, _)| (*f, *l) == (first, last));
-            if let Some((_, _, offset)) = found {
-                (base, duplicate) = (*offset, true);
+            let found = state.runs.iter().find(|(f, l, _)| *f <= first && last <= *l);
+            if let Some((known, _, offset)) = found {
+                (base, duplicate) = (*offset + u64::from(first - known), true);
             } else {
-                let due = state.batches.back().map_or(0, |(_, last, _)| last + 1);
+                let due = state.runs.back().map_or(0, |(_, last, _)| last + 1);
                 if first != due {
                     return Err(ErrorCode::OutOfOrderSequence);
                 }
-                state.batches.push_back((first, last, base));
-                while state.batches.len() > 5 {
-                    state.batches.pop_front();
+                state.runs.push_back((first, last, base));
+                while state.runs.len() > 5 {
+                    state.runs.pop_front();
                 }
             }
         }
         if !duplicate {
-            let mut stored = bytes.to_vec();
-            stamp(&mut stored, Offset::new(base), Term::new(self.epoch)).unwrap();
-            self.batches.push(Batch::parse(stored.into()).unwrap());
-            self.next += u64::from(count);
+            for batch in batches {
+                let mut stored = batch.bytes().to_vec();
+                stamp(&mut stored, Offset::new(self.next), Term::new(self.epoch)).unwrap();
+                self.next += u64::from(batch.header().record_count);
+                self.batches.push(Batch::parse(stored.into()).unwrap());
+            }
         }
         Ok(v1::ProduceAck {
             base_offset: base,

@@ -57,8 +57,15 @@ pub(crate) const BATCH_BYTES_LIMIT: usize = 16 << 20;
 /// Default for the bytes of records under way in a producer.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
 
-/// Batches of one partition under way at a time: servers remember this many of a producer.
-pub(crate) const BATCHES_IN_FLIGHT: usize = 5;
+/// Requests of one partition under way at a time: servers remember this many of a producer.
+pub(crate) const REQUESTS_IN_FLIGHT: usize = 5;
+
+/// Bytes of batches that are put into one request; a larger batch goes alone. What servers make one
+/// entry of.
+pub(crate) const REQUEST_BYTES: usize = 1 << 20;
+
+/// Batches that are put into one request.
+pub(crate) const REQUEST_BATCHES: usize = 2_048;
 
 /// Beyond the time that a node is given for a request, wait this long for its answer.
 pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(1);

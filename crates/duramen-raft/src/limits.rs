@@ -96,8 +96,9 @@ pub const ENTRIES_KEPT_BEHIND_SNAPSHOT: u64 = 1_000;
 /// Producers remembered per partition; the longest unseen goes first.
 pub const PRODUCERS_MAX: usize = 10_000;
 
-/// Batches remembered per producer, the most a producer may have in flight (Kafka's rule).
-pub const PRODUCER_BATCHES: usize = 5;
+/// Runs of batches remembered per producer: the most requests that a producer may have in flight
+/// (Kafka's rule, where a request has one batch).
+pub const PRODUCER_RUNS: usize = 5;
 
 /// A producer is forgotten when it appended nothing for this long by the frames' append times.
 pub const PRODUCER_EXPIRY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,8 +1,10 @@
 //! What idempotent producers appended last: a function of the appended log.
 //!
-//! A batch carries (producer id, epoch, base sequence). Per producer the last five batches are
+//! A batch carries (producer id, epoch, base sequence). Per producer the last five runs are
 //! remembered, so that a retry is answered with the offset of the first try and never appended
-//! again (KIP-98). A producer unseen for a day, by the append times in the log, is forgotten.
+//! again (KIP-98). A run is a batch, or several that follow each other in one entry: a request of
+//! many batches counts as one, and a producer may have five requests under way. A producer unseen
+//! for a day, by the append times in the log, is forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,7 +14,7 @@ use duramen_types::{Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 
 use crate::limits;
 
-/// The idempotence triple of one batch, and how many records it has.
+/// The idempotence triple of a batch or run of batches, and how many records it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchId {
     /// The producer.
@@ -21,9 +23,30 @@ pub struct BatchId {
     pub epoch: ProducerEpoch,
     /// Sequence of the first record.
     pub base_sequence: Sequence,
-    /// Records in the batch.
+    /// Records in the batch or run.
     pub records: u32,
 }
+
+impl BatchId {
+    /// Takes in the batch that comes next, if it goes on where this ends.
+    #[must_use]
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let goes_on = self.producer == next.producer
+            && self.epoch == next.epoch
+            && self.base_sequence.advance(self.records) == next.base_sequence;
+        match self.records.checked_add(next.records) {
+            Some(records) if goes_on && records <= RUN_RECORDS_MAX => {
+                self.records = records;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Records of a run at most: half of the circle of sequences, so that what lies in a run and what
+/// lies outside is never confused. Entries are far smaller.
+const RUN_RECORDS_MAX: u32 = Sequence::MAX / 2;
 
 /// What a batch is to a producer's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,25 +70,32 @@ pub enum Check {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Batch {
+struct Run {
     base_sequence: Sequence,
     records: u32,
     base_offset: Offset,
+}
+
+impl Run {
+    /// Where a batch begins in the log, if all of it is in this run.
+    fn find(&self, batch: &BatchId) -> Option<Offset> {
+        let before = batch.base_sequence.distance_from(self.base_sequence);
+        let end = before.checked_add(batch.records)?;
+        (end <= self.records).then(|| self.base_offset.saturating_add(before.into()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Producer {
     epoch: ProducerEpoch,
     last_append: Timestamp,
-    /// 1 ≤ batches ≤ 5, oldest first.
-    batches: VecDeque<Batch>,
+    /// 1 ≤ runs ≤ 5, oldest first.
+    runs: VecDeque<Run>,
 }
 
 impl Producer {
     fn next_sequence(&self) -> Sequence {
-        self.batches
-            .back()
-            .map_or(Sequence::ZERO, |batch| batch.base_sequence.advance(batch.records))
+        self.runs.back().map_or(Sequence::ZERO, |run| run.base_sequence.advance(run.records))
     }
 }
 
@@ -91,53 +121,50 @@ impl Producers {
         if batch.epoch > producer.epoch {
             return first_batch(batch, Check::OutOfOrder { expected: Sequence::ZERO });
         }
-        let same = |known: &&Batch| {
-            known.base_sequence == batch.base_sequence && known.records == batch.records
-        };
-        if let Some(known) = producer.batches.iter().rev().find(same) {
-            return Check::Duplicate(known.base_offset);
+        if let Some(offset) = producer.runs.iter().rev().find_map(|run| run.find(batch)) {
+            return Check::Duplicate(offset);
         }
         let expected = producer.next_sequence();
         if batch.base_sequence == expected { Check::Next } else { Check::OutOfOrder { expected } }
     }
 
-    /// Whether batches, appended one after the other, would each be the next of its producer.
-    pub(crate) fn accepts(&self, batches: &[BatchId]) -> bool {
-        match batches {
+    /// Whether runs, appended one after the other, would each be the next of its producer.
+    pub(crate) fn accepts(&self, runs: &[BatchId]) -> bool {
+        match runs {
             [] => true,
-            [batch] => self.check(batch) == Check::Next,
+            [run] => self.check(run) == Check::Next,
             _ => {
-                let known = batches.iter().filter_map(|batch| {
-                    self.by_id.get(&batch.producer).map(|state| (batch.producer, state.clone()))
+                let known = runs.iter().filter_map(|run| {
+                    self.by_id.get(&run.producer).map(|state| (run.producer, state.clone()))
                 });
                 let mut ahead = Self { by_id: known.collect() };
-                batches.iter().all(|batch| {
-                    let next = ahead.check(batch) == Check::Next;
-                    ahead.appended(batch, Offset::ZERO, Timestamp::EPOCH);
+                runs.iter().all(|run| {
+                    let next = ahead.check(run) == Check::Next;
+                    ahead.appended(run, Offset::ZERO, Timestamp::EPOCH);
                     next
                 })
             }
         }
     }
 
-    /// Takes an appended batch into account.
-    pub(crate) fn appended(&mut self, batch: &BatchId, base_offset: Offset, time: Timestamp) {
-        let producer = self.by_id.entry(batch.producer).or_insert_with(|| Producer {
-            epoch: batch.epoch,
+    /// Takes an appended run into account.
+    pub(crate) fn appended(&mut self, run: &BatchId, base_offset: Offset, time: Timestamp) {
+        let producer = self.by_id.entry(run.producer).or_insert_with(|| Producer {
+            epoch: run.epoch,
             last_append: time,
-            batches: VecDeque::with_capacity(limits::PRODUCER_BATCHES),
+            runs: VecDeque::with_capacity(limits::PRODUCER_RUNS),
         });
-        if producer.epoch != batch.epoch {
-            producer.epoch = batch.epoch;
-            producer.batches.clear();
+        if producer.epoch != run.epoch {
+            producer.epoch = run.epoch;
+            producer.runs.clear();
         }
-        if producer.batches.len() == limits::PRODUCER_BATCHES {
-            producer.batches.pop_front();
+        if producer.runs.len() == limits::PRODUCER_RUNS {
+            producer.runs.pop_front();
         }
         producer.last_append = time;
-        producer.batches.push_back(Batch {
-            base_sequence: batch.base_sequence,
-            records: batch.records,
+        producer.runs.push_back(Run {
+            base_sequence: run.base_sequence,
+            records: run.records,
             base_offset,
         });
         if self.by_id.len() > limits::PRODUCERS_MAX {
@@ -164,13 +191,13 @@ impl Producers {
                 id: id.get(),
                 epoch: u32::from(producer.epoch.get()),
                 last_append: producer.last_append.as_millis(),
-                batches: producer
-                    .batches
+                runs: producer
+                    .runs
                     .iter()
-                    .map(|batch| pb::ProducerBatch {
-                        base_sequence: batch.base_sequence.get(),
-                        records: batch.records,
-                        base_offset: batch.base_offset.get(),
+                    .map(|run| pb::ProducerRun {
+                        base_sequence: run.base_sequence.get(),
+                        records: run.records,
+                        base_offset: run.base_offset.get(),
                     })
                     .collect(),
             })
@@ -180,15 +207,15 @@ impl Producers {
     pub(crate) fn from_wire(wire: Vec<pb::Producer>) -> Option<Self> {
         let mut by_id = BTreeMap::new();
         for producer in wire {
-            let batches = producer.batches.iter().map(|batch| Batch {
-                base_sequence: Sequence::new(batch.base_sequence),
-                records: batch.records,
-                base_offset: Offset::new(batch.base_offset),
+            let runs = producer.runs.iter().map(|run| Run {
+                base_sequence: Sequence::new(run.base_sequence),
+                records: run.records,
+                base_offset: Offset::new(run.base_offset),
             });
             let state = Producer {
                 epoch: ProducerEpoch::new(u16::try_from(producer.epoch).ok()?),
                 last_append: Timestamp::from_millis(producer.last_append),
-                batches: batches.collect(),
+                runs: runs.collect(),
             };
             by_id.insert(ProducerId::new(producer.id), state);
         }
@@ -235,6 +262,24 @@ mod tests {
         let expected = Sequence::new(70);
         assert_eq!(producers.check(&batch(0, 80)), Check::OutOfOrder { expected });
         assert_eq!(producers.check(&batch(0, 0)), Check::OutOfOrder { expected });
+    }
+
+    #[test]
+    fn a_batch_of_a_run_is_found_at_its_place_and_what_goes_beyond_is_not() {
+        let mut run = batch(0, Sequence::MAX - 9);
+        assert!(run.extend(&batch(0, 0)) && run.extend(&batch(0, 10)));
+        assert!(!run.extend(&batch(0, 30)) && !run.extend(&batch(1, 20)));
+        assert_eq!(run.records, 30);
+        let mut producers = Producers::default();
+        producers.appended(&run, Offset::new(100), Timestamp::EPOCH);
+        let at = |base, records| producers.check(&BatchId { records, ..batch(0, base) });
+        assert_eq!(at(Sequence::MAX - 9, 30), Check::Duplicate(Offset::new(100)));
+        assert_eq!(at(0, 10), Check::Duplicate(Offset::new(110)));
+        assert_eq!(at(19, 1), Check::Duplicate(Offset::new(129)));
+        assert_eq!(at(20, 10), Check::Next);
+        let out_of_order = Check::OutOfOrder { expected: Sequence::new(20) };
+        assert_eq!(at(10, 11), out_of_order, "the last record is new");
+        assert_eq!(at(Sequence::MAX - 10, 2), out_of_order, "the first record is older");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use duramen_env::planted::{Planted, is_planted};
 use duramen_env::witness::Deed;
 use duramen_log::{Frame, FrameHeader, FrameKind, NewFrame};
-use duramen_record::{BatchHeader, split_batches, stamp};
+use duramen_record::{BatchHeader, stamp};
 use duramen_types::{LogIndex, Offset, ReplicaId, Term, Timestamp};
 use futures::{Stream, StreamExt as _};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -22,7 +22,7 @@ use crate::limits;
 use crate::metrics;
 use crate::replica::{self, Replica};
 use crate::snapshot::SnapshotFile;
-use crate::tracker::{Tracker, batch_id};
+use crate::tracker::{self, Tracker};
 use crate::types::{Entry, LogId, LogPayload, Proposal, TypeConfig, Vote, log_id, term_of};
 use crate::wire;
 
@@ -140,11 +140,9 @@ impl LogStore {
     /// proposed; but an entry proposed before it may have been refused since (its leader's lease
     /// had run out for a moment), and a log must not have a gap in a producer's sequence.
     fn continues(&self, proposal: &Proposal) -> io::Result<bool> {
-        let mut batches = Vec::new();
-        for batch in split_batches(proposal.payload.clone()) {
-            batches.extend(batch_id(batch.map_err(io::Error::other)?.header()));
-        }
-        Ok(self.replica.lock_tracker(|tracker| tracker.producers.accepts(&batches)))
+        let runs = tracker::runs(&proposal.payload).map(|run| run.map(|(run, _)| run));
+        let runs: Vec<_> = runs.collect::<Result<_, _>>().map_err(io::Error::other)?;
+        Ok(self.replica.lock_tracker(|tracker| tracker.producers.accepts(&runs)))
     }
 
     /// Reads whole entries; at least one, then up to a number of bytes. May read the disk.

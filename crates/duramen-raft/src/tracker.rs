@@ -61,15 +61,11 @@ impl Tracker {
     }
 
     fn batches(&mut self, header: &FrameHeader, payload: &Bytes) -> Result<(), TrackError> {
-        let mut offset = header.base_offset;
-        for batch in split_batches(payload.clone()) {
-            let index = header.index;
-            let batch = batch.map_err(|source| TrackError::Batch { index, source })?;
-            let batch = batch.header();
-            if let Some(id) = batch_id(batch) {
-                self.producers.appended(&id, offset, header.append_time);
-            }
-            offset = offset.saturating_add(u64::from(batch.record_count));
+        let index = header.index;
+        for run in runs(payload) {
+            let (run, offset) = run.map_err(|source| TrackError::Batch { index, source })?;
+            let base_offset = header.base_offset.saturating_add(offset);
+            self.producers.appended(&run, base_offset, header.append_time);
         }
         Ok(())
     }
@@ -98,6 +94,36 @@ impl Tracker {
         let producers = Producers::from_wire(state.producers).ok_or(TrackError::State)?;
         Ok(Self { membership, producers })
     }
+}
+
+/// The runs in an entry's batches: what one producer has in a row there, and the place of its first
+/// record among all records of the entry.
+pub(crate) fn runs(
+    payload: &Bytes,
+) -> impl Iterator<Item = Result<(BatchId, u64), BatchError>> + use<> {
+    let mut batches = split_batches(payload.clone());
+    let mut records = 0_u64;
+    let mut open: Option<(BatchId, u64)> = None;
+    std::iter::from_fn(move || {
+        loop {
+            let Some(batch) = batches.next() else { return open.take().map(Ok) };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return Some(Err(error)),
+            };
+            let header = batch.header();
+            let place = records;
+            records += u64::from(header.record_count);
+            let next = batch_id(header).map(|id| (id, place));
+            let is_taken_in = match (&mut open, &next) {
+                (Some((run, _)), Some((next, _))) => run.extend(next),
+                _ => false,
+            };
+            if !is_taken_in && let Some(run) = std::mem::replace(&mut open, next) {
+                return Some(Ok(run));
+            }
+        }
+    })
 }
 
 /// The idempotence triple of a batch, if it has one.

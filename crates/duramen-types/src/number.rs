@@ -151,6 +151,16 @@ impl Sequence {
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^31")]
         Self(wrapped as u32)
     }
+
+    /// How many records later than another one it is, on the circle of sequences.
+    #[must_use]
+    pub const fn distance_from(self, earlier: Self) -> u32 {
+        let size = Self::MAX as u64 + 1;
+        let sum = self.0 as u64 + size - earlier.0 as u64 % size;
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 2^31")]
+        let distance = (sum % size) as u32;
+        distance
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +171,10 @@ mod tests {
     fn a_sequence_wraps_to_zero_after_the_largest() {
         assert_eq!(Sequence::new(Sequence::MAX).advance(1), Sequence::new(0));
         assert_eq!(Sequence::new(Sequence::MAX - 1).advance(3), Sequence::new(1));
+        let before = Sequence::new(Sequence::MAX - 1);
+        assert_eq!(Sequence::new(1).distance_from(before), 3);
+        assert_eq!(before.distance_from(Sequence::new(1)), Sequence::MAX - 2);
+        assert_eq!(before.distance_from(before), 0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) struct ProducerPlan {
     pub(super) window: usize,
     pub(super) value_bytes: u64,
     pub(super) batch_bytes: usize,
-    pub(super) batches_in_flight: usize,
+    pub(super) requests_in_flight: usize,
     pub(super) compression: Compression,
     pub(super) delivery_timeout: Duration,
 }
@@ -171,7 +171,7 @@ fn draw_producer(dice: &Dice, topics: usize) -> ProducerPlan {
         window: dice.pick(&[1, 8, 32, 100]),
         value_bytes: dice.pick(&[16, 100, 400, 1_000]),
         batch_bytes: dice.pick(&[500, 4_000, 50_000]),
-        batches_in_flight: dice.pick(&[1, 2, 5, 5]),
+        requests_in_flight: dice.pick(&[1, 2, 5, 5]),
         compression: dice.pick(&[
             Compression::None,
             Compression::None,

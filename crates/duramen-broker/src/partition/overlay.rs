@@ -84,9 +84,8 @@ impl Overlay {
 
 /// Whether a sequence lies before another on the circle of sequences.
 fn is_before(a: Sequence, b: Sequence) -> bool {
-    let size = u64::from(Sequence::MAX) + 1;
-    let distance = (u64::from(b.get()) + size - u64::from(a.get())) % size;
-    distance > 0 && distance < size / 2
+    let distance = b.distance_from(a);
+    distance > 0 && distance <= Sequence::MAX / 2
 }
 
 #[cfg(test)]

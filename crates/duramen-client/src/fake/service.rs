@@ -84,10 +84,14 @@ impl FakeNode {
         let stored = || {
             let mut state = self.shared.lock();
             let (topic, id) = (&request.topic, &request.topic_id);
-            let partition = state.led(self.id, topic, id, request.partition)?;
             let Some(produce_request::Payload::Batches(bytes)) = &request.payload else {
                 return Err(error(ErrorCode::InvalidRequest));
             };
+            let is_in = |value: &&str| bytes.windows(value.len()).any(|at| at == value.as_bytes());
+            if state.too_large.is_some_and(|value| is_in(&value)) {
+                return Err(error(ErrorCode::RecordTooLarge));
+            }
+            let partition = state.led(self.id, topic, id, request.partition)?;
             partition.append(bytes).map_err(error)
         };
         let outcome = match refused {

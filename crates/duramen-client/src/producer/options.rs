@@ -14,7 +14,8 @@ pub struct ProducerOptions {
     /// How long a batch waits for more records before it is sent. Default 5 ms. While earlier
     /// batches fill the window, records gather longer.
     pub linger: Duration,
-    /// Bytes of records that close a batch, before compression. Default 1 MiB, at most 16 MiB.
+    /// Bytes of records that close a batch, before compression. Default 1 MiB, at most 16 MiB. Batches
+    /// that wait for their turn are sent together, up to 1 MiB in a request, whatever their size.
     pub batch_bytes: usize,
     /// The largest record, which may be larger than `batch_bytes`: it is sent alone then. Default
     /// 1 MiB, at most 16 MiB. The topic's `max.message.bytes` must allow it too.
@@ -26,12 +27,12 @@ pub struct ProducerOptions {
     /// How long a record may be under way, retries included, before its delivery fails. Default
     /// 120 s.
     pub delivery_timeout: Duration,
-    /// Whether each record is stored exactly once and in order. Default yes. Without, one batch per
+    /// Whether each record is stored exactly once and in order. Default yes. Without, one request per
     /// partition is under way at a time, and what may have been stored is not sent again.
     pub idempotent: bool,
-    /// Batches per partition under way at a time, 1 to 5: servers tell duplicates among five.
+    /// Requests per partition under way at a time, 1 to 5: servers tell duplicates among five.
     /// Default 5.
-    pub batches_in_flight: usize,
+    pub requests_in_flight: usize,
 }
 
 impl Default for ProducerOptions {
@@ -44,7 +45,7 @@ impl Default for ProducerOptions {
             in_flight_bytes: limits::IN_FLIGHT_BYTES,
             delivery_timeout: limits::DELIVERY_TIMEOUT,
             idempotent: true,
-            batches_in_flight: limits::BATCHES_IN_FLIGHT,
+            requests_in_flight: limits::REQUESTS_IN_FLIGHT,
         }
     }
 }
@@ -62,14 +63,14 @@ impl ProducerOptions {
         check(permits, "in_flight_bytes", rule)?;
         let rule = "must be longer than linger";
         check(self.delivery_timeout > self.linger, "delivery_timeout", rule)?;
-        let window = 1..=limits::BATCHES_IN_FLIGHT;
-        check(window.contains(&self.batches_in_flight), "batches_in_flight", "from 1 to 5")
+        let window = 1..=limits::REQUESTS_IN_FLIGHT;
+        check(window.contains(&self.requests_in_flight), "requests_in_flight", "from 1 to 5")
     }
 
-    /// Batches per partition under way at a time: without idempotence more than one could be
+    /// Requests per partition under way at a time: without idempotence more than one could be
     /// stored out of order.
     pub(super) const fn window(&self) -> usize {
-        if self.idempotent { self.batches_in_flight } else { 1 }
+        if self.idempotent { self.requests_in_flight } else { 1 }
     }
 }
 

@@ -64,6 +64,11 @@ pub(super) struct Sealed {
     pub(super) stamp: Option<ProducerStamp>,
     /// Whether some attempt may have stored it under this stamp.
     pub(super) maybe_stored: bool,
+    /// The request that it was sent in; `None` if it was not. A server knows a request that it has
+    /// stored by where that begins and ends: sent again, nothing may be added to it.
+    pub(super) request: Option<u64>,
+    /// Whether it has a request for itself.
+    pub(super) alone: bool,
     /// When it is given up.
     pub(super) expires: Instant,
     completer: Completer,
@@ -80,6 +85,8 @@ impl Sealed {
                 records,
                 stamp,
                 maybe_stored: false,
+                request: None,
+                alone: false,
                 expires,
                 completer: open.completer,
                 _permits: open.permits,
@@ -110,15 +117,20 @@ impl Sealed {
         Ok(())
     }
 
+    /// Whether it may be in the same request as another one, before it.
+    pub(super) fn may_follow(&self, first: &Self) -> bool {
+        self.request == first.request && !self.alone && !first.alone
+    }
+
     /// The sequence after this batch's last record.
     pub(super) fn next_sequence(&self) -> Option<Sequence> {
         self.stamp.map(|stamp| stamp.base_sequence.advance(self.records))
     }
 
-    /// The records are stored.
-    pub(super) fn succeed(self, ack: &v1::ProduceAck) {
+    /// The records are stored, behind so many others of the same request.
+    pub(super) fn succeed(self, ack: &v1::ProduceAck, records_before: u64) {
         self.completer.complete(Ok(BatchAck {
-            base_offset: Offset::new(ack.base_offset),
+            base_offset: Offset::new(ack.base_offset).saturating_add(records_before),
             append_time: Timestamp::from_millis(ack.append_time),
             leader_epoch: Term::new(ack.leader_epoch),
         }));

@@ -6,6 +6,8 @@
 //!   which the server must have refused for it, move up.
 //! - A batch that fails for good and may be stored leaves the sequence unknown: the others go on
 //!   under a new producer id, except those that may be stored themselves. They fail.
+//! - A request of several batches that is refused for good was not stored: each is sent alone, and
+//!   only what it was refused for fails.
 //! - A refused sequence is no news behind another failure: it is the consequence. At the head, a
 //!   producer that the server has forgotten begins anew if nothing of it can be stored twice.
 
@@ -62,6 +64,10 @@ pub(super) fn settle(failed: Vec<Failed>, terms: &Terms<'_>) -> Settled {
         }
         match verdict(&batch, &failure, explained) {
             Verdict::Again => settled.keep(batch),
+            Verdict::Alone => {
+                batch.alone = true;
+                settled.keep(batch);
+            }
             Verdict::Anew => {
                 settled.renew = true;
                 settled.keep(batch);
@@ -81,6 +87,8 @@ pub(super) fn settle(failed: Vec<Failed>, terms: &Terms<'_>) -> Settled {
 enum Verdict {
     /// Send it again.
     Again,
+    /// Send it again, in a request of its own.
+    Alone,
     /// Send it again under a new producer id.
     Anew,
     /// It has failed.
@@ -96,6 +104,7 @@ fn verdict(batch: &Sealed, failure: &Failure, explained: bool) -> Verdict {
         }
         Some(ErrorCode::UnknownProducer) if !batch.maybe_stored => Verdict::Anew,
         Some(ErrorCode::ProducerFenced | ErrorCode::UnknownTopicId) => Verdict::Dead,
+        Some(_) if !failure.is_transient() && !batch.alone => Verdict::Alone,
         _ if !failure.is_transient() => Verdict::Never,
         // Without a stamp a second attempt could store it twice.
         _ if batch.maybe_stored && batch.stamp.is_none() => Verdict::Never,

@@ -219,20 +219,59 @@ async fn no_fault_loses_doubles_or_reorders_a_record() {
 async fn a_batch_that_is_refused_for_good_does_not_hold_up_the_others() {
     let fake = Fake::with_topic(1, 1).await;
     let producer = producer(&fake, single()).await;
-    let refuse = Fault::Refuse(ErrorCode::RecordTooLarge);
-    fake.lock().faults.extend([Fault::None, refuse]);
-    let mut outcomes = Vec::new();
+    fake.lock().too_large = Some("heartwood");
+    // The first request is held until all others wait, so that they go in one.
+    let gate = Arc::new(Semaphore::new(0));
+    let options = ProducerOptions { requests_in_flight: 1, ..single() };
+    let together = self::producer(&fake, options).await;
+    for producer in [producer, together] {
+        fake.lock().faults.push_back(Fault::Hold(Arc::clone(&gate)));
+        let before = fake.values(0).len() as u64;
+        let mut outcomes = Vec::new();
+        let mut deliveries = Vec::new();
+        for value in ["a", "b", "heartwood", "c", "d"] {
+            deliveries.push(send(&producer, value).await);
+        }
+        gate.add_permits(1);
+        for delivery in deliveries {
+            outcomes.push(delivery.await.map(|stored| stored.offset.get() - before));
+        }
+        let [Ok(0), Ok(1), Err(error), Ok(2), Ok(3)] = &outcomes[..] else {
+            panic!("{outcomes:?}")
+        };
+        assert_eq!(error.code(), Some(ErrorCode::RecordTooLarge));
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+    assert_eq!(fake.values(0), ["a", "b", "c", "d", "a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn batches_that_wait_for_their_turn_share_a_request_and_keep_it_when_sent_again() {
+    let fake = Fake::with_topic(1, 1).await;
+    let producer = producer(&fake, ProducerOptions { requests_in_flight: 1, ..single() }).await;
+    let gate = Arc::new(Semaphore::new(0));
+    // The second request is stored, and its answer lost; what comes meanwhile must not join it.
+    let second = [Fault::Hold(Arc::clone(&gate)), Fault::StoreAndDrop];
+    fake.lock().faults.extend(second);
+    let first = send(&producer, "0").await;
+    while fake.lock().produce_requests.is_empty() {
+        tokio::task::yield_now().await;
+    }
     let mut deliveries = Vec::new();
-    for value in ["a", "b", "c", "d"] {
-        deliveries.push(send(&producer, value).await);
+    for i in 1..8 {
+        deliveries.push(send(&producer, &i.to_string()).await);
     }
-    for delivery in deliveries {
-        outcomes.push(delivery.await.map(|stored| stored.offset.get()));
+    gate.add_permits(1);
+    first.await.unwrap();
+    for i in 8..12 {
+        deliveries.push(send(&producer, &i.to_string()).await);
     }
-    let [Ok(0), Err(error), Ok(1), Ok(2)] = &outcomes[..] else { panic!("{outcomes:?}") };
-    assert_eq!(error.code(), Some(ErrorCode::RecordTooLarge));
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert_eq!(fake.values(0), ["a", "c", "d"]);
+    for (delivery, offset) in deliveries.into_iter().zip(1..) {
+        assert_eq!(delivery.await.unwrap().offset, Offset::new(offset));
+    }
+    let sequences = fake.lock().produce_sequences.clone();
+    assert_eq!(sequences, [0, 1, 1, 8], "first, the rest, the same again, what came later");
+    assert_eq!(fake.values(0), (0..12).map(|i| i.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -388,14 +427,14 @@ async fn send_waits_while_the_bound_is_used_up() {
 }
 
 #[tokio::test]
-async fn at_most_five_batches_of_a_partition_are_under_way() {
+async fn at_most_five_requests_of_a_partition_are_under_way() {
     let fake = Fake::with_topic(1, 1).await;
     let producer = producer(&fake, single()).await;
     let gate = Arc::new(Semaphore::new(0));
     fake.lock().faults.extend(std::iter::repeat_n(Fault::Hold(Arc::clone(&gate)), 20));
     let mut deliveries = Vec::new();
     for i in 0..20 {
-        deliveries.push(send(&producer, &i.to_string()).await);
+        deliveries.push(send(&producer, &large(i)).await);
     }
     // The fake takes requests one by one; whatever it has not answered is at most the window.
     for (i, delivery) in deliveries.into_iter().enumerate() {
@@ -414,7 +453,7 @@ async fn a_producer_that_is_refused_has_less_under_way_each_time() {
     fake.lock().faults.extend(std::iter::repeat_n(Fault::Refuse(ErrorCode::Overloaded), 100));
     let mut deliveries = Vec::new();
     for i in 0..20 {
-        deliveries.push(send(&producer, &i.to_string()).await);
+        deliveries.push(send(&producer, &large(i)).await);
     }
     // Each attempt begins with the first record.
     let attempts = loop {
@@ -431,11 +470,16 @@ async fn a_producer_that_is_refused_has_less_under_way_each_time() {
     for delivery in deliveries {
         delivery.await.unwrap();
     }
-    assert_eq!(fake.values(0), (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
+    assert_eq!(fake.values(0), (0..20).map(large).collect::<Vec<_>>());
+}
+
+/// A value of which no two go in one request.
+fn large(number: usize) -> String {
+    format!("{number}{}", "0".repeat(limits::REQUEST_BYTES / 2))
 }
 
 fn limits_window() -> usize {
-    limits::BATCHES_IN_FLIGHT
+    limits::REQUESTS_IN_FLIGHT
 }
 
 #[tokio::test]
@@ -489,12 +533,14 @@ async fn without_idempotence_what_may_be_stored_is_not_sent_again() {
         Fault::None,
         Fault::StoreAndDrop,
     ]);
-    let (a, b, c) =
-        (send(&producer, "a").await, send(&producer, "b").await, send(&producer, "c").await);
+    let [a, b, c] = [0, 1, 2].map(large);
+    let a = send(&producer, &a).await;
+    let b = send(&producer, &b).await;
+    let c = send(&producer, &c).await;
     a.await.unwrap();
     assert_eq!(b.await.unwrap_err().kind(), ErrorKind::UnknownOutcome);
     c.await.unwrap();
-    assert_eq!(fake.values(0), ["a", "b", "c"]);
+    assert_eq!(fake.values(0), [0, 1, 2].map(large));
 }
 
 #[tokio::test]
@@ -529,9 +575,9 @@ async fn bad_records_and_options_are_refused_before_anything_is_sent() {
     assert!(matches!(error, ClientError::RecordTooLarge { .. }), "{error:?}");
     let error = client.producer("none", fast()).await.unwrap_err();
     assert!(matches!(error, ClientError::UnknownTopic { .. }), "{error:?}");
-    let options = ProducerOptions { batches_in_flight: 6, ..fast() };
+    let options = ProducerOptions { requests_in_flight: 6, ..fast() };
     let error = client.producer("t", options).await.unwrap_err();
-    let expected = "batches_in_flight";
+    let expected = "requests_in_flight";
     assert!(matches!(error, ClientError::InvalidOption { option, .. } if option == expected));
     assert!(fake.lock().produce_requests.is_empty());
 }

@@ -1,13 +1,15 @@
-//! The sender of one partition: a window of batches under way, answered in order.
+//! The sender of one partition: a window of requests under way, answered in order.
 //!
-//! Steady state: batches that are ripe are sealed, sent and acknowledged from the front. The
-//! exception: the front fails. Then nothing new is sent, the rest of the window is answered, the
-//! failed batches are settled (see [`settle`]) and, after a wait or a redirect, sent again before
+//! Steady state: batches that are ripe are sealed, sent and acknowledged from the front; those that
+//! waited for the same turn go in one request. The exception: the front fails. Then nothing new is
+//! sent, the rest of the window is answered, the failed batches are settled (see [`settle`]) and, after a wait or a redirect, sent again before
 //! anything else. So the order of a partition's batches never changes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use duramen_proto::v1::{self, ErrorCode, produce_request};
 use duramen_record::ProducerStamp;
 use duramen_types::{PartitionId, ProducerEpoch, ProducerId, Sequence};
@@ -33,14 +35,16 @@ pub(super) struct Worker {
     /// Whether the identity must be replaced before the next batch.
     renew: bool,
     next_sequence: Sequence,
-    /// Batches under way, in order of their sequences.
+    /// Requests under way, in order of their sequences.
     window: VecDeque<InFlight>,
-    /// How many batches may be under way: fewer after a node had no room for them.
+    /// How many requests may be under way: fewer after a node had no room for them.
     pace: Pace,
-    /// Batches to send again before any other.
+    /// Sealed batches to send, or to send again, before any other.
     retry: VecDeque<Sealed>,
+    /// Requests made so far.
+    requests: u64,
     stream: Option<Arc<ProduceStream>>,
-    /// When an answer came last, or the first batch under way was sent.
+    /// When an answer came last, or the first request under way was sent.
     heard: Instant,
     /// Failures in a row, which decide on the node to try.
     failures: u32,
@@ -53,7 +57,7 @@ pub(super) struct Worker {
 
 #[derive(Debug)]
 struct InFlight {
-    batch: Sealed,
+    batches: Vec<Sealed>,
     answer: oneshot::Receiver<Answer>,
     /// When the answer is given up.
     until: Instant,
@@ -71,6 +75,7 @@ impl Worker {
             window: VecDeque::new(),
             pace: Pace::new(window_max),
             retry: VecDeque::new(),
+            requests: 0,
             stream: None,
             heard: Instant::now(),
             failures: 0,
@@ -119,28 +124,46 @@ impl Worker {
             return Some(Instant::now());
         }
         while self.window.len() < self.pace.window() {
-            let batch = match self.retry.pop_front() {
-                Some(batch) => batch,
-                None => {
-                    let linger = if self.shared.is_flushing() {
-                        std::time::Duration::ZERO
-                    } else {
-                        self.shared.options.linger
-                    };
-                    let ripe = cell.lock().take_ripe(Instant::now(), linger);
-                    match ripe {
-                        Ripe::Batch(open) => match self.seal(*open) {
-                            Some(batch) => batch,
-                            None => continue,
-                        },
-                        Ripe::At(at) => return Some(at),
-                        Ripe::Nothing => return None,
-                    }
-                }
-            };
-            self.submit(batch).await;
+            let (batches, ripe_at) = self.next_request(cell);
+            if batches.is_empty() {
+                return ripe_at;
+            }
+            self.submit(batches).await;
         }
         None
+    }
+
+    /// The batches of the next request, and when there is one if there is none yet.
+    fn next_request(&mut self, cell: &Cell) -> (Vec<Sealed>, Option<Instant>) {
+        let mut batches: Vec<Sealed> = Vec::new();
+        let mut bytes = 0;
+        while bytes < limits::REQUEST_BYTES && batches.len() < limits::REQUEST_BATCHES {
+            let next = match self.retry.pop_front() {
+                Some(batch) => batch,
+                None => match self.take_ripe(cell) {
+                    Ripe::Batch(open) => match self.seal(*open) {
+                        Some(batch) => batch,
+                        None => continue,
+                    },
+                    Ripe::At(at) => return (batches, Some(at)),
+                    Ripe::Nothing => break,
+                },
+            };
+            let is_too_much = bytes + next.bytes.len() > limits::REQUEST_BYTES;
+            if batches.first().is_some_and(|first| is_too_much || !next.may_follow(first)) {
+                self.retry.push_front(next);
+                break;
+            }
+            bytes += next.bytes.len();
+            batches.push(next);
+        }
+        (batches, None)
+    }
+
+    fn take_ripe(&self, cell: &Cell) -> Ripe {
+        let is_flushing = self.shared.is_flushing();
+        let linger = if is_flushing { Duration::ZERO } else { self.shared.options.linger };
+        cell.lock().take_ripe(Instant::now(), linger)
     }
 
     fn seal(&mut self, open: super::accumulator::Open) -> Option<Sealed> {
@@ -152,23 +175,31 @@ impl Worker {
         Some(batch)
     }
 
-    /// Puts a batch into the window and on its way.
-    async fn submit(&mut self, batch: Sealed) {
+    /// Puts a request into the window and on its way.
+    async fn submit(&mut self, mut batches: Vec<Sealed>) {
+        let Some(first) = batches.first() else { return };
+        let expires = first.expires;
         let now = Instant::now();
-        if now >= batch.expires {
-            self.window.push_back(InFlight::failed(batch, Failure::Expired));
+        if now >= expires {
+            self.window.push_back(InFlight::failed(batches, Failure::Expired));
             return;
+        }
+        self.requests += 1;
+        let is_alone = batches.len() == 1;
+        for batch in &mut batches {
+            batch.request = Some(self.requests);
+            batch.alone |= is_alone;
         }
         let cluster = &self.shared.cluster;
         let topic = &self.shared.topic;
-        let allowed = cluster.options.request_timeout.min(batch.expires - now);
+        let allowed = cluster.options.request_timeout.min(expires - now);
         let request = v1::ProduceRequest {
             topic: topic.name.to_string(),
             topic_id: topic.id_bytes(),
             partition: self.partition.get(),
             timeout_ms: u32::try_from(allowed.as_millis()).unwrap_or(u32::MAX).max(1),
             metadata_index: cluster.metadata_index(),
-            payload: Some(produce_request::Payload::Batches(batch.bytes.clone())),
+            payload: Some(produce_request::Payload::Batches(payload(&batches))),
             ..v1::ProduceRequest::default()
         };
         if self.window.is_empty() {
@@ -178,13 +209,13 @@ impl Worker {
             let address = cluster.route(topic, self.partition, self.failures);
             cluster.produce_stream(&address)
         });
-        let submitted = tokio::time::timeout_at(batch.expires, stream.submit(request)).await;
+        let submitted = tokio::time::timeout_at(expires, stream.submit(request)).await;
         let entry = match submitted {
             Ok(answer) => {
-                let until = batch.expires.min(now + allowed + limits::ANSWER_GRACE);
-                InFlight { batch, answer, until }
+                let until = expires.min(now + allowed + limits::ANSWER_GRACE);
+                InFlight { batches, answer, until }
             }
-            Err(_elapsed) => InFlight::failed(batch, Failure::Expired),
+            Err(_elapsed) => InFlight::failed(batches, Failure::Expired),
         };
         self.window.push_back(entry);
     }
@@ -200,16 +231,17 @@ impl Worker {
                 self.unknown_topic = 0;
                 self.backoff.reset();
                 self.pace.accepted();
-                front.batch.succeed(&ack);
+                front.succeed(&ack);
             }
             Err(failure) => {
-                let mut failed = vec![Failed { batch: front.batch, failure }];
+                let mut failed = Vec::new();
+                front.fail(&failure, &mut failed);
                 while !self.window.is_empty() {
                     let answer = front_answer(&mut self.window).await;
                     let Some(next) = self.window.pop_front() else { break };
                     match answer {
-                        Ok(ack) => next.batch.succeed(&ack),
-                        Err(failure) => failed.push(Failed { batch: next.batch, failure }),
+                        Ok(ack) => next.succeed(&ack),
+                        Err(failure) => next.fail(&failure, &mut failed),
                     }
                 }
                 self.recover(failed).await;
@@ -233,11 +265,11 @@ impl Worker {
         let reason: Arc<str> = "no answer, and another node leads now".into();
         let failure = Failure::Lost(ClientError::Connection { address, reason });
         let mut failed = Vec::with_capacity(self.window.len());
-        while let Some(InFlight { batch, mut answer, .. }) = self.window.pop_front() {
-            match answer.try_recv() {
-                Ok(Ok(ack)) => batch.succeed(&ack),
-                Ok(Err(failure)) => failed.push(Failed { batch, failure }),
-                Err(_) => failed.push(Failed { batch, failure: failure.clone() }),
+        while let Some(mut next) = self.window.pop_front() {
+            match next.answer.try_recv() {
+                Ok(Ok(ack)) => next.succeed(&ack),
+                Ok(Err(failure)) => next.fail(&failure, &mut failed),
+                Err(_) => next.fail(&failure, &mut failed),
             }
         }
         self.recover(failed).await;
@@ -376,9 +408,10 @@ impl Worker {
     }
 
     fn fail_all(&mut self, cell: &Cell, error: &ClientError) {
-        for mut entry in std::mem::take(&mut self.window) {
-            entry.batch.maybe_stored = true;
-            entry.batch.fail_with(error);
+        let under_way = std::mem::take(&mut self.window).into_iter().flat_map(|one| one.batches);
+        for mut batch in under_way {
+            batch.maybe_stored = true;
+            batch.fail_with(error);
         }
         for batch in std::mem::take(&mut self.retry) {
             batch.fail_with(error);
@@ -403,11 +436,39 @@ impl Shared {
 }
 
 impl InFlight {
-    /// A batch whose answer is known already.
-    fn failed(batch: Sealed, failure: Failure) -> Self {
+    /// A request whose answer is known already.
+    fn failed(batches: Vec<Sealed>, failure: Failure) -> Self {
         let (sender, answer) = oneshot::channel();
         drop(sender.send(Err(failure)));
-        Self { until: Instant::now() + limits::ANSWER_GRACE, batch, answer }
+        Self { until: Instant::now() + limits::ANSWER_GRACE, batches, answer }
+    }
+
+    /// All of it is stored, in one piece.
+    fn succeed(self, ack: &v1::ProduceAck) {
+        let mut records_before = 0;
+        for batch in self.batches {
+            let records = u64::from(batch.records);
+            batch.succeed(ack, records_before);
+            records_before += records;
+        }
+    }
+
+    fn fail(self, failure: &Failure, failed: &mut Vec<Failed>) {
+        let each = self.batches.into_iter();
+        failed.extend(each.map(|batch| Failed { batch, failure: failure.clone() }));
+    }
+}
+
+/// What a request carries.
+fn payload(batches: &[Sealed]) -> Bytes {
+    match batches {
+        [one] => one.bytes.clone(),
+        several => {
+            let bytes = several.iter().map(|batch| batch.bytes.len()).sum();
+            let mut payload = BytesMut::with_capacity(bytes);
+            several.iter().for_each(|batch| payload.extend_from_slice(&batch.bytes));
+            payload.freeze()
+        }
     }
 }
 

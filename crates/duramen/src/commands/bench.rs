@@ -220,8 +220,8 @@ impl Bench {
         connect::connect(&self.context, &self.servers, Duration::from_secs(30)).await
     }
 
-    /// How producers batch.
-    fn producer_options(&self, linger_ms: u64) -> ProducerOptions {
+    /// How so many producers batch.
+    fn producer_options(&self, linger_ms: u64, producers: u32) -> ProducerOptions {
         let defaults = ProducerOptions::default();
         let size = usize::try_from(self.args.size).unwrap_or(usize::MAX);
         let batch_bytes = match self.args.batch_records {
@@ -232,9 +232,12 @@ impl Bench {
             }
             None => defaults.batch_bytes,
         };
-        // More than the window takes would only wait, and be counted as latency.
+        // More than the window takes would only wait, and be counted as latency. Few producers fill
+        // their requests with small batches, many need not.
+        let shared = defaults.batch_bytes / usize::try_from(producers).unwrap_or(usize::MAX).max(1);
         let in_flight_bytes = batch_bytes
-            .saturating_mul(defaults.batches_in_flight)
+            .max(shared)
+            .saturating_mul(defaults.requests_in_flight)
             .saturating_mul(limits::WINDOWS_AHEAD)
             .min(defaults.in_flight_bytes);
         ProducerOptions {

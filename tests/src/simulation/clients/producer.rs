@@ -29,7 +29,7 @@ pub(super) async fn run(world: Rc<World>, at: usize) {
             batch_bytes: plan.batch_bytes,
             compression: plan.compression,
             delivery_timeout: plan.delivery_timeout,
-            batches_in_flight: plan.batches_in_flight,
+            requests_in_flight: plan.requests_in_flight,
             ..ProducerOptions::default()
         };
         match client.producer(&world.plan.topics[plan.topic].name, options).await {

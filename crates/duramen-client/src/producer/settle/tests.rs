@@ -40,6 +40,7 @@ fn batch(place: u32, maybe_stored: bool) -> (Sealed, Delivery) {
     };
     let mut sealed = Sealed::seal(open, Some(stamp), Instant::now()).unwrap();
     sealed.maybe_stored = maybe_stored;
+    sealed.alone = true;
     (sealed, delivery)
 }
 

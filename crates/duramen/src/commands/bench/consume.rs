@@ -57,7 +57,7 @@ fn drop_cached(dir: &Path) -> std::io::Result<()> {
 /// Writes so many records, the same number to each partition.
 async fn preload(bench: &Bench, count: u64) -> Result<(), CliError> {
     let client = bench.client().await?;
-    let producer = client.producer(&bench.topic, bench.producer_options(5)).await?;
+    let producer = client.producer(&bench.topic, bench.producer_options(5, 1)).await?;
     let size = usize::try_from(bench.args.size).unwrap_or(usize::MAX);
     let mut payloads = Payloads::new(bench.args.seed, size);
     let partitions = u64::from(bench.args.partitions);

@@ -59,7 +59,8 @@ pub(super) async fn run(bench: &Bench, args: &E2eArgs) -> Result<Report, CliErro
     let options = ConsumerOptions::default().start(Start::Last(0));
     let consumer = bench.client().await?.consumer(&bench.topic, options).await?;
     let producer = bench.client().await?;
-    let producer = producer.producer(&bench.topic, bench.producer_options(args.linger_ms)).await?;
+    let producer =
+        producer.producer(&bench.topic, bench.producer_options(args.linger_ms, 1)).await?;
     let records = |time: Duration| {
         let count = time.as_nanos() * u128::from(args.rate) / 1_000_000_000;
         u64::try_from(count).unwrap_or(u64::MAX)

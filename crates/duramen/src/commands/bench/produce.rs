@@ -16,7 +16,7 @@ use crate::limits;
 /// Measures.
 pub(super) async fn run(bench: &Bench, args: &ProduceArgs) -> Result<Report, CliError> {
     bench.describe("produce");
-    let options = bench.producer_options(args.linger_ms);
+    let options = bench.producer_options(args.linger_ms, args.producers);
     let mut producers = Vec::new();
     for _ in 0..args.producers {
         let client = bench.client().await?;
