@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duramen_env::{Disk, Random, SeededRandom, SimDisk};
+use duramen_env::{Disk, Random, RealDisk, RealRandom, SeededRandom, SimDisk};
 use duramen_types::{ClusterId, LogIndex, NodeId, ReplicaId, Term, Timestamp};
 
 use crate::{
@@ -45,6 +45,12 @@ impl World {
             identity: identity(7),
             options: small_options(),
         }
+    }
+
+    /// A world whose log lies in a directory of this machine.
+    pub(crate) fn on_real_disk(dir: &Path) -> Self {
+        let (disk, random) = (Arc::new(RealDisk), Arc::new(RealRandom));
+        Self { disk, random, dir: dir.join("p0"), ..Self::new(1) }
     }
 
     pub(crate) fn create(&self) -> Arc<Log> {

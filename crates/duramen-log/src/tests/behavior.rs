@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use duramen_env::{Corruption, CrashMode, RealDisk, RealRandom};
+use duramen_env::{Corruption, CrashMode};
 use duramen_types::{Offset, Term, Timestamp};
 
 use super::{World, all, append, at, data, data_of, internal, start_at};
@@ -462,10 +462,7 @@ fn sealed_segments_are_not_read_at_open() {
 #[test]
 fn it_works_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let mut world = World::new(1);
-    world.disk = Arc::new(RealDisk);
-    world.random = Arc::new(RealRandom);
-    world.dir = dir.path().join("p0");
+    let world = World::on_real_disk(dir.path());
     let log = world.create();
     append(&log, 0..100, 1).unwrap();
     log.append(&[data_of(100, 1, 300_000)]).unwrap();
@@ -498,10 +495,7 @@ fn a_mapped_payload_is_checked_once_a_minute_for_consumers_and_always_for_replic
     use std::os::unix::fs::FileExt as _;
     for is_replica in [true, false] {
         let dir = tempfile::tempdir().unwrap();
-        let mut world = World::new(1);
-        world.disk = Arc::new(RealDisk);
-        world.random = Arc::new(RealRandom);
-        world.dir = dir.path().join("p0");
+        let world = World::on_real_disk(dir.path());
         let log = world.create();
         append(&log, 0..100, 1).unwrap();
         log.sync().unwrap();

@@ -1,9 +1,6 @@
 //! Readers, a flusher and a trimmer beside an appender that also truncates, on a real disk.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use duramen_env::RealDisk;
 
 use super::{World, all, at, data_of, start_at};
 use crate::boundary::Boundary;
@@ -64,9 +61,7 @@ fn read(log: &Log, done: &AtomicBool, stride: u64) -> u64 {
 #[test]
 fn readers_never_see_a_frame_that_is_not_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mut world = World::new(5);
-    world.disk = Arc::new(RealDisk);
-    world.dir = dir.path().join("p0");
+    let world = World::on_real_disk(dir.path());
     let log = world.create();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
