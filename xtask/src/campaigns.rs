@@ -30,6 +30,10 @@ const ALL: [Campaign; 8] = [
     campaign("fuzz", "duramen-fuzz"),
 ];
 
+/// How cargo builds and runs the package of the campaigns.
+const PACKAGE: [&str; 6] =
+    ["--locked", "--quiet", "--profile", "campaign", "--package", "duramen-tests"];
+
 /// The campaign of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Campaign> {
     ALL.iter().find(|campaign| campaign.name == name)
@@ -38,9 +42,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Campaign> {
 /// Builds and runs a campaign; it prints for itself and its exit code is this program's.
 pub(crate) fn run(root: &Path, campaign: &Campaign, arguments: &[String]) -> ExitCode {
     // All programs together: campaigns start others of the package as their workers.
-    let build = ["build", "--locked", "--quiet", "--release", "--package", "duramen-tests"];
     let mut building = cargo_command(root);
-    building.args(build).args(["--bins", "--features", campaign.features]);
+    building.arg("build").args(PACKAGE).args(["--bins", "--features", campaign.features]);
     match building.status() {
         Ok(status) if status.success() => {}
         Ok(_) => return ExitCode::FAILURE,
@@ -50,9 +53,8 @@ pub(crate) fn run(root: &Path, campaign: &Campaign, arguments: &[String]) -> Exi
         }
     }
     let mut running = cargo_command(root);
-    running.args(["run", "--locked", "--quiet", "--release", "--package", "duramen-tests"]);
-    running.args(["--features", campaign.features, "--bin", campaign.binary, "--"]);
-    running.args(campaign.before).args(arguments);
+    running.arg("run").args(PACKAGE).args(["--features", campaign.features]);
+    running.args(["--bin", campaign.binary, "--"]).args(campaign.before).args(arguments);
     match running.status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
