@@ -40,6 +40,10 @@ pub const PARTITION_REQUESTS_MAX: usize = 8_192;
 /// fixed, so entries are big; but what fits one HTTP/2 frame is not put together on its way.
 pub const ENTRY_BYTES: usize = 1 << 20;
 
+/// A request of at least this many bytes that is an entry by itself is not copied. It keeps the
+/// buffer that it was received in, of which it is half or more.
+pub const KEPT_IN_PLACE_MIN: usize = ENTRY_BYTES / 2;
+
 /// Entries of one partition in flight; while they are, arriving batches gather into the next.
 pub const ENTRIES_IN_FLIGHT: usize = 4;
 

@@ -20,8 +20,10 @@ use crate::limits;
 /// Validated batches of one produce request.
 #[derive(Debug)]
 pub(crate) struct ProduceItem {
-    /// Batches back to back.
+    /// Batches back to back, until they are proposed.
     pub(crate) batches: Bytes,
+    /// Bytes of them.
+    pub(crate) bytes: usize,
     /// Records in them.
     pub(crate) records: u32,
     /// Largest timestamp of the records.
@@ -81,7 +83,7 @@ impl PartitionHandle {
     /// Queues batches; the answer comes by the item's reply. Requests of one caller keep their
     /// order.
     pub(crate) fn queue(&self, item: ProduceItem) -> Result<(), BrokerError> {
-        let size = item.batches.len();
+        let size = item.bytes;
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
         if before > 0 && before + size > limits::PARTITION_BYTES_MAX {
             self.bytes.fetch_sub(size, Ordering::Relaxed);

@@ -119,7 +119,7 @@ impl Broker {
         };
         let (reply, answer) = oneshot::channel();
         let item = validate(batches, bytes_max, reply)?;
-        let (bytes, records) = (item.batches.len(), item.records);
+        let (bytes, records) = (item.bytes, item.records);
         handle.queue(item)?;
         let timeout = match request.timeout {
             Duration::ZERO => limits::PRODUCE_TIMEOUT_DEFAULT,
@@ -193,7 +193,8 @@ fn validate(
             return Err(BrokerError::invalid("batches", rule));
         }
     }
-    Ok(ProduceItem { batches, records, max_timestamp, producer, reply })
+    let bytes = batches.len();
+    Ok(ProduceItem { batches, bytes, records, max_timestamp, producer, reply })
 }
 
 /// The records of batches that pass, for the fuzzer.

@@ -155,7 +155,7 @@ impl Actor {
     /// A retry is answered when the first try is committed under this leader.
     fn answer_duplicate(&mut self, item: ProduceItem, base_offset: Offset, term: Term) {
         let end = base_offset.saturating_add(u64::from(item.records));
-        self.bytes.fetch_sub(item.batches.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(item.bytes, Ordering::Relaxed);
         let group = Arc::clone(&self.group);
         self.duplicates.push(Box::pin(async move {
             let is_there = || {
@@ -179,11 +179,11 @@ impl Actor {
 
     /// Proposes what is gathered as one entry.
     async fn take_off(&mut self) {
-        let items = self.gathered.take();
+        let mut items = self.gathered.take();
         let records = items.iter().map(|item| item.records).sum();
         let max_timestamp =
             items.iter().map(|item| item.max_timestamp).max().unwrap_or(Timestamp::MIN);
-        let payload = gathering::payload(&items);
+        let payload = gathering::payload(&mut items);
         let kind = ProposalKind::Batches;
         let proposal = Proposal { kind, payload, records, max_timestamp };
         let (term, number) = (self.term, self.next_number);
@@ -229,7 +229,7 @@ impl Actor {
     }
 
     fn answer(&self, item: ProduceItem, answer: Result<Produced, BrokerError>) {
-        self.bytes.fetch_sub(item.batches.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(item.bytes, Ordering::Relaxed);
         // The client may have gone.
         drop(item.reply.send(answer));
     }

@@ -27,7 +27,7 @@ impl Gathering {
     /// Adds a request. Only where there is room.
     pub(super) fn add(&mut self, item: ProduceItem) {
         debug_assert!(self.has_room(), "a request was added to what is full");
-        let bytes = self.bytes + item.batches.len();
+        let bytes = self.bytes + item.bytes;
         if self.items.is_empty() || bytes <= limits::ENTRY_BYTES {
             self.bytes = bytes;
             self.items.push(item);
@@ -52,15 +52,21 @@ impl Gathering {
     }
 }
 
-/// The batches of an entry in one buffer that nobody else holds, so that offsets are stamped in
-/// place.
-pub(super) fn payload(items: &[ProduceItem]) -> Bytes {
-    let bytes = items.iter().map(|item| item.batches.len()).sum();
-    let mut payload = BytesMut::with_capacity(bytes);
-    for item in items {
-        payload.extend_from_slice(&item.batches);
+/// Takes the batches of an entry, in one buffer. One large request's stay where they were received:
+/// nobody else holds that memory any more, as a rule, so that offsets are stamped in place, and not
+/// much of it is something else.
+pub(super) fn payload(items: &mut [ProduceItem]) -> Bytes {
+    match items {
+        [one] if one.bytes >= limits::KEPT_IN_PLACE_MIN => std::mem::take(&mut one.batches),
+        items => {
+            let bytes = items.iter().map(|item| item.bytes).sum();
+            let mut payload = BytesMut::with_capacity(bytes);
+            for item in items {
+                payload.extend_from_slice(&std::mem::take(&mut item.batches));
+            }
+            payload.freeze()
+        }
     }
-    payload.freeze()
 }
 
 #[cfg(test)]
@@ -75,6 +81,7 @@ mod tests {
         let batches = Bytes::from(vec![0; bytes]);
         ProduceItem {
             batches,
+            bytes,
             records: number,
             max_timestamp: Timestamp::MIN,
             producer: None,
@@ -93,9 +100,9 @@ mod tests {
             {
                 gathering.add(item(number, *size));
             }
-            let items = gathering.take();
+            let mut items = gathering.take();
             assert!(items.iter().map(|item| item.records).eq(expected.by_ref().take(items.len())));
-            entries.push(payload(&items).len());
+            entries.push(payload(&mut items).len());
         }
         assert_eq!(expected.next(), u32::try_from(sizes.len()).ok(), "all are in entries");
         entries
@@ -108,6 +115,19 @@ mod tests {
         assert_eq!(entries(&[max / 2, max / 2 + 1, 1]), [max / 2, max / 2 + 2]);
         assert_eq!(entries(&[1, max * 3, 1, max]), [1, max * 3, 1, max]);
         assert_eq!(entries(&[max - 1, max - 1, max - 1]), [max - 1; 3]);
+    }
+
+    #[test]
+    fn only_one_large_request_stays_where_it_is() {
+        let large = limits::KEPT_IN_PLACE_MIN;
+        for (sizes, stays) in [(&[large][..], true), (&[large - 1], false), (&[large, 1], false)] {
+            let mut items: Vec<_> = sizes.iter().map(|size| item(0, *size)).collect();
+            let before = items[0].batches.as_ptr();
+            let entry = payload(&mut items);
+            assert_eq!(entry.as_ptr() == before, stays, "{sizes:?}");
+            // Whoever waits for it does not hold it.
+            assert!(entry.is_unique());
+        }
     }
 
     #[test]
