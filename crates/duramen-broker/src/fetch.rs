@@ -55,6 +55,17 @@ pub struct FetchLimits {
     pub wait_max: Duration,
 }
 
+impl FetchLimits {
+    /// After about how many bytes to stop.
+    #[must_use]
+    pub fn most_bytes(&self) -> u64 {
+        match self.bytes_max {
+            0 => limits::FETCH_BYTES_DEFAULT,
+            bytes => bytes.min(limits::FETCH_BYTES_MAX),
+        }
+    }
+}
+
 /// What a fetch gives.
 #[derive(Clone, Debug)]
 pub struct Fetched {
@@ -72,6 +83,43 @@ pub struct Fetched {
     pub next_offset: Offset,
     /// Batches back to back, an item per log entry; empty if nothing came in time.
     pub batches: Vec<Bytes>,
+}
+
+impl Fetched {
+    /// The same in parts of about so many bytes, but of a batch at least, where a single entry is
+    /// more than that; what lies before the start goes. There is at least one part.
+    ///
+    /// # Errors
+    /// If its batches cannot be read.
+    pub fn parts(self, bytes_max: u64) -> Result<Vec<Self>, BrokerError> {
+        let entry = match &self.batches[..] {
+            [entry] if entry.len() as u64 > bytes_max => entry,
+            _ => return Ok(vec![self]),
+        };
+        let mut parts = Vec::new();
+        let (mut begin, mut end, mut from) = (0, 0, self.start_offset);
+        let mut next_offset = from;
+        let mut close = |range, from, next_offset| {
+            let batches = vec![entry.slice(range)];
+            parts.push(Self { start_offset: from, next_offset, batches, ..self });
+        };
+        for batch in split_batches(entry.clone()) {
+            let batch = batch?;
+            let after = end + batch.bytes().len();
+            if batch.header().next_offset() <= from {
+                begin = after;
+            } else {
+                if end > begin && (after - begin) as u64 > bytes_max {
+                    close(begin..end, from, next_offset);
+                    (begin, from) = (end, next_offset);
+                }
+                next_offset = batch.header().next_offset();
+            }
+            end = after;
+        }
+        close(begin..end, from, next_offset.max(self.next_offset));
+        Ok(parts)
+    }
 }
 
 /// Where a position is.
@@ -176,10 +224,7 @@ impl Reader {
     /// # Errors
     /// [`BrokerError`].
     pub async fn fetch(&self, offset: Offset, wanted: FetchLimits) -> Result<Fetched, BrokerError> {
-        let bytes_max = match wanted.bytes_max {
-            0 => limits::FETCH_BYTES_DEFAULT,
-            bytes => bytes.min(limits::FETCH_BYTES_MAX),
-        };
+        let bytes_max = wanted.most_bytes();
         let bytes_min = wanted.bytes_min.clamp(1, bytes_max);
         let deadline = Instant::now() + wanted.wait_max.min(limits::FETCH_WAIT_MAX);
         let mut progress = self.handle.group.progress();
@@ -242,5 +287,54 @@ impl Reader {
 
     fn progress(&self) -> Progress {
         *self.handle.group.progress().borrow()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duramen_record::stamp;
+
+    use super::*;
+    use crate::produce::build;
+    use crate::record::PlainRecord;
+
+    #[test]
+    fn a_large_entry_is_given_in_parts_that_end_with_batches() {
+        let mut entry = Vec::new();
+        for base in [10, 13, 16, 19] {
+            let records = vec![PlainRecord::default(); 3];
+            let mut batch = build(&records, None, Timestamp::EPOCH).unwrap().to_vec();
+            stamp(&mut batch, Offset::new(base), Term::new(1)).unwrap();
+            entry.append(&mut batch);
+        }
+        let size = entry.len() / 4;
+        let fetched = |from| Fetched {
+            topic_id: TopicId::NIL,
+            leader_epoch: Term::new(1),
+            log_start_offset: Offset::ZERO,
+            high_watermark: Offset::new(22),
+            start_offset: Offset::new(from),
+            next_offset: Offset::new(22),
+            batches: vec![entry.clone().into()],
+        };
+        // Each part's offsets, and its batches.
+        type Parts = &'static [(u64, u64, std::ops::Range<usize>)];
+        let cases: [(u64, usize, Parts); 6] = [
+            (10, 4 * size, &[(10, 22, 0..4)]),
+            (10, 4 * size - 1, &[(10, 19, 0..3), (19, 22, 3..4)]),
+            (12, 2 * size, &[(12, 16, 0..2), (16, 22, 2..4)]),
+            (13, 2 * size, &[(13, 19, 1..3), (19, 22, 3..4)]),
+            (18, 1, &[(18, 19, 2..3), (19, 22, 3..4)]),
+            (30, 1, &[(30, 30, 4..4)]),
+        ];
+        for (from, bytes_max, expected) in cases {
+            let parts = fetched(from).parts(bytes_max as u64).unwrap();
+            assert_eq!(parts.len(), expected.len(), "from {from}, {bytes_max} bytes");
+            for (part, (start, next, batches)) in parts.iter().zip(expected) {
+                assert_eq!(part.start_offset, Offset::new(*start));
+                assert_eq!(part.next_offset, Offset::new(*next), "from {from}");
+                assert_eq!(part.batches[0], entry[batches.start * size..batches.end * size]);
+            }
+        }
     }
 }

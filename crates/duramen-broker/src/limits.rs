@@ -38,7 +38,7 @@ pub const PARTITION_REQUESTS_MAX: usize = 8_192;
 
 /// Bytes that are gathered into one entry; a single larger batch goes alone. Costs of an entry are
 /// fixed, so entries are big; but what fits one HTTP/2 frame is not put together on its way.
-pub const ENTRY_BYTES: usize = 1 << 20;
+pub const ENTRY_BYTES: usize = 2 << 20;
 
 /// A request of at least this many bytes that is an entry by itself is not copied. It keeps the
 /// buffer that it was received in, of which it is half or more.

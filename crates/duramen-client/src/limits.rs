@@ -62,7 +62,7 @@ pub(crate) const REQUESTS_IN_FLIGHT: usize = 5;
 
 /// Bytes of batches that are put into one request; a larger batch goes alone. What servers make one
 /// entry of.
-pub(crate) const REQUEST_BYTES: usize = 1 << 20;
+pub(crate) const REQUEST_BYTES: usize = 2 << 20;
 
 /// Batches that are put into one request.
 pub(crate) const REQUEST_BATCHES: usize = 2_048;

@@ -54,8 +54,11 @@ async fn fetch(
     let reader = broker.reader(&caller(), &name).await?;
     let offset = reader.locate(position).await?.offset;
     let again = begin_before(faults, request, &reader, offset).await?;
-    let fetched = reader.fetch(again, fetch_limits(request)).await?;
-    answer(request.partition, request.format(), due_from(fetched, offset))
+    let limits = fetch_limits(request);
+    let fetched = due_from(reader.fetch(again, limits).await?, offset);
+    // There is at least one part.
+    let part = fetched.parts(limits.most_bytes())?.swap_remove(0);
+    answer(request.partition, request.format(), part)
 }
 
 /// Where a fetch begins that is to give records again: those before the asked offset are skipped
@@ -215,12 +218,19 @@ impl Session {
                 continue;
             }
             told = seen;
-            let bytes: usize = fetched.batches.iter().map(Bytes::len).sum();
-            self.credit = self.credit.saturating_sub(bytes as u64);
-            let answer = answer(self.start.partition, self.start.format(), fetched)?;
-            offset = Offset::new(answer.next_offset);
-            if !self.send(answer).await {
-                return Ok(());
+            for part in fetched.parts(asked(&self.start))? {
+                let bytes: usize = part.batches.iter().map(Bytes::len).sum();
+                self.credit = self.credit.saturating_sub(bytes as u64);
+                let end = part.next_offset;
+                let answer = answer(self.start.partition, self.start.format(), part)?;
+                offset = Offset::new(answer.next_offset);
+                if !self.send(answer).await {
+                    return Ok(());
+                }
+                // Plain records may end earlier, and the rest is read again.
+                if offset < end {
+                    break;
+                }
             }
         }
     }
@@ -256,14 +266,18 @@ fn take_credit(credit: &mut u64, request: Result<Option<v1::FetchStreamRequest>,
     }
 }
 
-/// What one read of a stream is to give.
-fn wanted(start: &v1::FetchRequest, credit: u64) -> FetchLimits {
-    let asked = match u64::from(start.max_bytes) {
+/// Bytes of one answer of a stream.
+fn asked(start: &v1::FetchRequest) -> u64 {
+    match u64::from(start.max_bytes) {
         0 => limits::FETCH_STREAM_BYTES,
         bytes => bytes,
-    };
+    }
+}
+
+/// What one read of a stream is to give.
+fn wanted(start: &v1::FetchRequest, credit: u64) -> FetchLimits {
     FetchLimits {
-        bytes_max: asked.min(credit),
+        bytes_max: asked(start).min(credit),
         bytes_min: u64::from(start.min_bytes),
         wait_max: Duration::from_millis(limits::FETCH_STREAM_WAIT_MS),
     }

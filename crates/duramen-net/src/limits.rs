@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// HTTP/2 frame size announced to the other side: with 16 KiB, the default, a byte costs about
 /// half as much again on both sides.
-pub const FRAME_BYTES_MAX: u32 = 1 << 20;
+pub const FRAME_BYTES_MAX: u32 = 2 << 20;
 
 /// Bytes in flight in one HTTP/2 stream before the receiver takes them.
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;

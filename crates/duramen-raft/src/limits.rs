@@ -49,10 +49,10 @@ pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
 pub const COMMIT_HOLD: Duration = Duration::from_millis(5);
 
 /// Bytes in flight in one stream.
-pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 4 << 20;
+pub const APPEND_BYTES_IN_FLIGHT_MAX: usize = 8 << 20;
 
 /// Bytes of entries in one append; a single larger entry goes alone.
-pub const APPEND_BYTES_MAX: u64 = 1 << 20;
+pub const APPEND_BYTES_MAX: u64 = 2 << 20;
 
 /// Frames waiting to go out on one link.
 pub const LINK_QUEUE_FRAMES: usize = 1_024;

@@ -15,7 +15,7 @@ pub struct ProducerOptions {
     /// batches fill the window, records gather longer.
     pub linger: Duration,
     /// Bytes of records that close a batch, before compression. Default 1 MiB, at most 16 MiB. Batches
-    /// that wait for their turn are sent together, up to 1 MiB in a request, whatever their size.
+    /// that wait for their turn are sent together, up to 2 MiB in a request, whatever their size.
     pub batch_bytes: usize,
     /// The largest record, which may be larger than `batch_bytes`: it is sent alone then. Default
     /// 1 MiB, at most 16 MiB. The topic's `max.message.bytes` must allow it too.
