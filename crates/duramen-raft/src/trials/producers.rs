@@ -94,6 +94,53 @@ fn producers_survive_restarts_trims_and_a_change_of_leader() {
     cluster.check(&[1, 2, 3]);
 }
 
+/// Several proposals as one entry, as a leader makes one of what waits.
+fn together(proposals: Vec<Proposal>) -> Proposal {
+    let payloads: Vec<_> = proposals.iter().map(|one| &one.payload[..]).collect();
+    let records = proposals.iter().map(|one| one.records).sum();
+    Proposal { payload: payloads.concat().into(), records, ..stamped(PRODUCER, 0, &[0]) }
+}
+
+#[test]
+fn batches_in_a_row_are_remembered_as_one_and_found_one_by_one_on_every_replica() {
+    let mut cluster = Cluster::of_three(75);
+    let other = PRODUCER + 1;
+    // Far more batches than runs that are remembered.
+    let batches = (0..20).map(|batch| stamped(PRODUCER, batch * 2, &[0, 1])).collect();
+    propose(&mut cluster, together(batches));
+    let mixed = vec![
+        stamped(PRODUCER, 40, &[0]),
+        stamped(other, 0, &[0, 1, 2]),
+        stamped(PRODUCER, 41, &[0]),
+    ];
+    assert!(!propose(&mut cluster, together(mixed)).rejected);
+    let check = |cluster: &mut Cluster| {
+        for batch in 0..20 {
+            let known = Check::Duplicate(Offset::new(batch * 2));
+            check_everywhere(cluster, &id(u32::try_from(batch).unwrap() * 2, 2), known);
+        }
+        check_everywhere(cluster, &id(0, 40), Check::Duplicate(Offset::ZERO));
+        check_everywhere(cluster, &id(41, 1), Check::Duplicate(Offset::new(44)));
+        // The two of the second entry do not lie next to each other, nor to the first.
+        let expected = Sequence::new(42);
+        check_everywhere(cluster, &id(40, 2), Check::OutOfOrder { expected });
+        check_everywhere(cluster, &id(38, 3), Check::OutOfOrder { expected });
+        check_everywhere(cluster, &id(42, 1), Check::Next);
+    };
+    check(&mut cluster);
+    for node in 1..=3 {
+        cluster.crash(node, Some(CrashMode::KeepNone));
+        cluster.start(node);
+    }
+    check(&mut cluster);
+    // With a gap within it, or a part of it twice, an entry is refused as a whole.
+    for second in [43, 45] {
+        let odd = vec![stamped(PRODUCER, 42, &[0, 1]), stamped(PRODUCER, second, &[0])];
+        assert!(propose(&mut cluster, together(odd)).rejected, "{second}");
+    }
+    cluster.check(&[1, 2, 3]);
+}
+
 #[test]
 fn a_follower_that_comes_new_after_a_trim_knows_the_producers() {
     let mut cluster = Cluster::of_three(73);
