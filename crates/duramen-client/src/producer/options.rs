@@ -25,7 +25,7 @@ pub struct ProducerOptions {
     /// Bytes of records taken in and not yet delivered; beyond, `send` waits. Default 32 MiB.
     pub in_flight_bytes: usize,
     /// How long a record may be under way, retries included, before its delivery fails. Default
-    /// 120 s.
+    /// 120 s. What is in one request fails with the oldest record in it.
     pub delivery_timeout: Duration,
     /// Whether each record is stored exactly once and in order. Default yes. Without, one request per
     /// partition is under way at a time, and what may have been stored is not sent again.

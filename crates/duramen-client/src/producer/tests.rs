@@ -18,7 +18,12 @@ fn fast() -> ProducerOptions {
 
 /// One record a batch, so that faults meet the records that a test means.
 fn single() -> ProducerOptions {
-    ProducerOptions { batch_bytes: 1, linger: Duration::ZERO, ..ProducerOptions::default() }
+    ProducerOptions {
+        batch_bytes: 1,
+        record_bytes_max: limits::REQUEST_BYTES,
+        linger: Duration::ZERO,
+        ..ProducerOptions::default()
+    }
 }
 
 fn record(partition: u32, value: &str) -> ProducerRecord {
@@ -381,6 +386,31 @@ async fn time_runs_out_with_a_typed_error_that_knows_what_may_be_stored() {
     send(&refused, "c").await.await.unwrap();
     send(&forgotten, "d").await.await.unwrap();
     assert_eq!(fake.values(0), ["c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_time_is_over_does_not_take_those_behind_it_along() {
+    let fake = Fake::with_topic(1, 1).await;
+    let delivery_timeout = Duration::from_secs(60);
+    let options = ProducerOptions { delivery_timeout, requests_in_flight: 1, ..single() };
+    let producer = producer(&fake, options).await;
+    // The first request is never answered; what comes meanwhile waits for its end.
+    fake.lock().faults.extend(std::iter::repeat_n(Fault::Forget, 1_000));
+    let first = send(&producer, "a").await;
+    while fake.lock().produce_requests.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let early = send(&producer, "b").await;
+    tokio::time::advance(delivery_timeout / 2).await;
+    let late = send(&producer, "c").await;
+    for (delivery, is_unknown) in [(first, true), (early, false)] {
+        let error = delivery.await.unwrap_err();
+        let ClientError::Timeout { maybe_done, .. } = error else { panic!("{error:?}") };
+        assert_eq!(maybe_done, is_unknown);
+    }
+    fake.lock().faults.clear();
+    late.await.unwrap();
+    assert_eq!(fake.values(0), ["c"]);
 }
 
 #[tokio::test]

@@ -135,6 +135,7 @@ impl Worker {
 
     /// The batches of the next request, and when there is one if there is none yet.
     fn next_request(&mut self, cell: &Cell) -> (Vec<Sealed>, Option<Instant>) {
+        let now = Instant::now();
         let mut batches: Vec<Sealed> = Vec::new();
         let mut bytes = 0;
         while bytes < limits::REQUEST_BYTES && batches.len() < limits::REQUEST_BATCHES {
@@ -149,10 +150,13 @@ impl Worker {
                     Ripe::Nothing => break,
                 },
             };
-            let is_too_much = bytes + next.bytes.len() > limits::REQUEST_BYTES;
-            if batches.first().is_some_and(|first| is_too_much || !next.may_follow(first)) {
-                self.retry.push_front(next);
-                break;
+            if let Some(first) = batches.first() {
+                let is_too_much = bytes + next.bytes.len() > limits::REQUEST_BYTES;
+                // One whose time is over fails alone.
+                if is_too_much || first.expires <= now || !next.may_follow(first) {
+                    self.retry.push_front(next);
+                    break;
+                }
             }
             bytes += next.bytes.len();
             batches.push(next);
