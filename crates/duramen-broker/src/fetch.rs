@@ -86,39 +86,34 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// The same in parts of about so many bytes, but of a batch at least, where a single entry is
-    /// more than that; what lies before the start goes. There is at least one part.
+    /// Its first part, of about so many bytes but of a batch at least, and the rest, where a single
+    /// entry is more than that. Batches that end before the start go.
     ///
     /// # Errors
     /// If its batches cannot be read.
-    pub fn parts(self, bytes_max: u64) -> Result<Vec<Self>, BrokerError> {
+    pub fn cut(mut self, bytes_max: u64) -> Result<(Self, Option<Self>), BrokerError> {
         let entry = match &self.batches[..] {
-            [entry] if entry.len() as u64 > bytes_max => entry,
-            _ => return Ok(vec![self]),
+            [entry] if entry.len() as u64 > bytes_max => entry.clone(),
+            _ => return Ok((self, None)),
         };
-        let mut parts = Vec::new();
-        let (mut begin, mut end, mut from) = (0, 0, self.start_offset);
-        let mut next_offset = from;
-        let mut close = |range, from, next_offset| {
-            let batches = vec![entry.slice(range)];
-            parts.push(Self { start_offset: from, next_offset, batches, ..self });
-        };
+        let (mut begin, mut end, mut next_offset) = (0, 0, self.start_offset);
         for batch in split_batches(entry.clone()) {
             let batch = batch?;
             let after = end + batch.bytes().len();
-            if batch.header().next_offset() <= from {
+            if batch.header().next_offset() <= self.start_offset {
                 begin = after;
+            } else if end > begin && (after - begin) as u64 > bytes_max {
+                let batches = vec![entry.slice(end..)];
+                let rest = Self { start_offset: next_offset, batches, ..self };
+                (self.next_offset, self.batches) = (next_offset, vec![entry.slice(begin..end)]);
+                return Ok((self, Some(rest)));
             } else {
-                if end > begin && (after - begin) as u64 > bytes_max {
-                    close(begin..end, from, next_offset);
-                    (begin, from) = (end, next_offset);
-                }
                 next_offset = batch.header().next_offset();
             }
             end = after;
         }
-        close(begin..end, from, next_offset.max(self.next_offset));
-        Ok(parts)
+        self.batches = vec![entry.slice(begin..)];
+        Ok((self, None))
     }
 }
 
@@ -319,22 +314,28 @@ mod tests {
         };
         // Each part's offsets, and its batches.
         type Parts = &'static [(u64, u64, std::ops::Range<usize>)];
-        let cases: [(u64, usize, Parts); 6] = [
+        let cases: [(u64, usize, Parts); 5] = [
             (10, 4 * size, &[(10, 22, 0..4)]),
             (10, 4 * size - 1, &[(10, 19, 0..3), (19, 22, 3..4)]),
             (12, 2 * size, &[(12, 16, 0..2), (16, 22, 2..4)]),
             (13, 2 * size, &[(13, 19, 1..3), (19, 22, 3..4)]),
             (18, 1, &[(18, 19, 2..3), (19, 22, 3..4)]),
-            (30, 1, &[(30, 30, 4..4)]),
         ];
         for (from, bytes_max, expected) in cases {
-            let parts = fetched(from).parts(bytes_max as u64).unwrap();
-            assert_eq!(parts.len(), expected.len(), "from {from}, {bytes_max} bytes");
-            for (part, (start, next, batches)) in parts.iter().zip(expected) {
+            let mut rest = Some(fetched(from));
+            for (start, next, batches) in expected {
+                let (part, more) = rest.take().unwrap().cut(bytes_max as u64).unwrap();
                 assert_eq!(part.start_offset, Offset::new(*start));
                 assert_eq!(part.next_offset, Offset::new(*next), "from {from}");
                 assert_eq!(part.batches[0], entry[batches.start * size..batches.end * size]);
+                rest = more;
             }
+            assert!(rest.is_none(), "from {from}, {bytes_max} bytes");
         }
+        // A fault gives again what ends before the start: nothing of that is left.
+        let after = Fetched { next_offset: Offset::new(30), ..fetched(30) };
+        let (part, rest) = after.cut(1).unwrap();
+        assert!(part.batches[0].is_empty() && rest.is_none());
+        assert_eq!(part.next_offset, Offset::new(30));
     }
 }

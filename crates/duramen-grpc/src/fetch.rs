@@ -56,8 +56,7 @@ async fn fetch(
     let again = begin_before(faults, request, &reader, offset).await?;
     let limits = fetch_limits(request);
     let fetched = due_from(reader.fetch(again, limits).await?, offset);
-    // There is at least one part.
-    let part = fetched.parts(limits.most_bytes())?.swap_remove(0);
+    let (part, _) = fetched.cut(limits.most_bytes())?;
     answer(request.partition, request.format(), part)
 }
 
@@ -218,7 +217,9 @@ impl Session {
                 continue;
             }
             told = seen;
-            for part in fetched.parts(asked(&self.start))? {
+            let mut rest = Some(fetched);
+            while let Some(fetched) = rest {
+                let (part, more) = fetched.cut(asked(&self.start))?;
                 let bytes: usize = part.batches.iter().map(Bytes::len).sum();
                 self.credit = self.credit.saturating_sub(bytes as u64);
                 let end = part.next_offset;
@@ -227,10 +228,8 @@ impl Session {
                 if !self.send(answer).await {
                     return Ok(());
                 }
-                // Plain records may end earlier, and the rest is read again.
-                if offset < end {
-                    break;
-                }
+                // Plain records may end earlier; what follows is read again.
+                rest = more.filter(|_| offset == end);
             }
         }
     }
