@@ -383,6 +383,13 @@ impl Group {
         self.end_when_opened
     }
 
+    /// When it last heard of a leader or campaigned, and how long it waits from then on; in ms.
+    #[cfg(test)]
+    pub(crate) fn waits_ms(&self) -> (u64, u64) {
+        let GroupClock { heard_ms, patience_ms, .. } = &self.clock;
+        (heard_ms.load(Ordering::Relaxed), patience_ms.load(Ordering::Relaxed))
+    }
+
     /// Called by the shared ticker: beats if this replica leads, campaigns if its patience ended
     /// and there is a campaign left. Says whether it leads. Nothing is awaited: a group that cannot
     /// take a message at once is busy, and so alive.

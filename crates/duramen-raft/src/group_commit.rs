@@ -196,6 +196,31 @@ mod tests {
         assert!(syncs.load(Ordering::SeqCst) <= 2, "ten requests need at most two syncs");
     }
 
+    /// Notes what is done to it, in order.
+    struct Noted(tokio::sync::mpsc::Sender<&'static str>);
+
+    impl Sync for Noted {
+        fn sync(&self) -> io::Result<Synced> {
+            self.0.try_send("synced").unwrap();
+            Ok(Synced::Done)
+        }
+
+        fn after_sync(&self) {
+            self.0.try_send("settled").unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_before_the_rest_is_done() {
+        let (note, mut notes) = tokio::sync::mpsc::channel(10);
+        let permits = Arc::new(Semaphore::new(1));
+        let commit = GroupCommit::new("test", Tasks::real(), permits, Noted(note.clone()));
+        commit.request(Box::new(move |_| note.try_send("told").unwrap()));
+        for expected in ["synced", "told", "settled"] {
+            assert_eq!(notes.recv().await, Some(expected));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_room_is_told_when_there_is_some() {
         let tries = Arc::new(AtomicUsize::new(0));

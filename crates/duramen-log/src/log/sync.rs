@@ -33,13 +33,15 @@ impl Log {
     /// next sync writes them again. Any other failure poisons the log for ever: a sync is never
     /// tried again, because the kernel may have dropped the pages.
     pub fn sync(&self) -> Result<Option<LogIndex>, LogError> {
-        let durable_end = self.sync_frames()?;
-        self.note_synced()?;
+        let _one = lock(&self.syncing);
+        self.check_usable()?;
+        let durable_end = self.sync_locked()?;
+        self.note_locked()?;
         Ok(durable_end)
     }
 
-    /// Makes durable what has been appended so far, and leaves it to [`Log::note_synced`] to make the next
-    /// recovery quick and sure: whoever waits for a sync need not wait for that.
+    /// Makes durable what has been appended so far, and leaves it to [`Log::note_synced`] to make
+    /// the next recovery quick and sure: whoever waits for a sync need not wait for that.
     ///
     /// # Errors
     /// As [`Log::sync`].
@@ -57,6 +59,11 @@ impl Log {
     pub fn note_synced(&self) -> Result<(), LogError> {
         let _one = lock(&self.syncing);
         self.check_usable()?;
+        self.note_locked()
+    }
+
+    /// The same, for a caller that holds `syncing`.
+    fn note_locked(&self) -> Result<(), LogError> {
         self.write_indexes();
         self.write_hint()
     }

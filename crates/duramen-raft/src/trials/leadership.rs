@@ -267,17 +267,27 @@ fn a_leader_that_dies_is_followed_by_the_first_that_campaigns() {
 }
 
 #[test]
-fn a_group_that_finds_no_campaign_left_in_a_tick_has_its_turn_later() {
+fn a_group_that_finds_no_campaign_left_in_a_tick_has_its_turn_a_few_ticks_later() {
     let mut cluster = Cluster::of_three(20);
     let follower = cluster.followers(PARTITION)[0];
-    let left = cluster.call(follower, |host| async move {
+    cluster.call(follower, |host| async move {
         let group = host.group(PARTITION).unwrap();
-        let late = tokio::time::Instant::now() + Duration::from_secs(60);
-        [0, 2].map(|mut campaigns| {
-            assert!(!group.tick(late, &mut campaigns), "it does not lead");
+        let now = tokio::time::Instant::now();
+        let tick = |after: Duration, mut campaigns| {
+            assert!(!group.tick(now + after, &mut campaigns), "it does not lead");
             campaigns
-        })
+        };
+        let (heard, patience) = group.waits_ms();
+        let due = limits::ELECTION_TIMEOUT_MAX;
+        assert_eq!(tick(due, 0), 0);
+        let (still_heard, longer) = group.waits_ms();
+        assert_eq!(still_heard, heard, "it did not campaign");
+        let more = Duration::from_millis(longer - patience);
+        assert!(!more.is_zero() && more <= limits::TICK * 4, "{more:?}");
+        assert_eq!(tick(due + more, 2), 1, "its turn has come");
+        // It waits anew then, for as long as it draws.
+        let (_, anew) = group.waits_ms();
+        assert!(Duration::from_millis(anew) <= limits::ELECTION_TIMEOUT_MAX);
     });
-    assert_eq!(left, [0, 1]);
     cluster.write(1);
 }

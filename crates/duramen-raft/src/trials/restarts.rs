@@ -321,3 +321,22 @@ fn a_removed_replica_does_not_come_back_with_the_power() {
     cluster.start(node);
     assert!(cluster.node(node).refusal(PARTITION).unwrap().starts_with("Lost"));
 }
+
+/// What nobody waits for is written all the same, soon after each sync and not only at the end.
+#[test]
+fn a_process_that_is_killed_has_written_its_indexes() {
+    let mut cluster = Cluster::of_three(48);
+    cluster.write(60);
+    cluster.settle(PARTITION, &[1, 2, 3]);
+    for node in 1..=3 {
+        let sealed =
+            cluster.group(node, PARTITION).segments().iter().filter(|one| one.sealed).count();
+        assert!(sealed > 2);
+        let dir = dir(&cluster, node);
+        cluster.crash(node, None);
+        let files = cluster.node(node).disk.list(&dir).unwrap();
+        let written = files.iter().filter(|file| file.name.ends_with(".index")).count();
+        // The last one may have been on its way.
+        assert!(written + 1 >= sealed, "{written} indexes of {sealed} segments");
+    }
+}
