@@ -234,6 +234,11 @@ mod tests {
     fn a_flipped_bit_and_an_oversized_batch_are_refused() {
         let batches = build(&records(&["heartwood"]), None, Timestamp::EPOCH).unwrap();
         assert!(matches!(check(batches.clone(), 10), Err(BrokerError::TooLarge { .. })));
+        // Whatever the topic allows.
+        let request = |bytes| check(vec![0; bytes].into(), usize::MAX).unwrap_err();
+        let max = limits::PRODUCE_BYTES_MAX;
+        assert!(matches!(request(max), BrokerError::Batch(_)));
+        assert!(matches!(request(max + 1), BrokerError::TooLarge { .. }));
         let mut damaged = batches.to_vec();
         let last = damaged.len() - 1;
         damaged[last] ^= 1;
