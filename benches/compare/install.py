@@ -3,11 +3,13 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 KAFKA_VERSION = "4.2.0"
 LOG4J_VERSION = "2.24.3"
 NATS_VERSION = "2.15.2"
-PEERS = ("kafka", "nats")
+PEERS = ("kafka", "nats", "redis")
+REDIS_PROGRAM = "redis-server"
 
 POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -31,12 +33,19 @@ def nats_program(cache):
     return cache / f"nats-{NATS_VERSION}" / "nats-server"
 
 
+def redis_program():
+    found = shutil.which(REDIS_PROGRAM)
+    return Path(found) if found else None
+
+
 def client_program(cache):
     return cache / "client-target" / "release" / "compare-client"
 
 
 def install(cache, here, peers):
     cache.mkdir(parents=True, exist_ok=True)
+    if "redis" in peers:
+        find_redis()
     if "kafka" in peers:
         install_kafka(cache)
     if "nats" in peers:
@@ -80,6 +89,15 @@ def install_nats(cache):
     print(f"building NATS {NATS_VERSION} from the Go module", flush=True)
     call("go", "install", f"github.com/nats-io/nats-server/v2@v{NATS_VERSION}", cwd=cache,
          env={**os.environ, "GOBIN": str(program.parent)})
+
+
+def find_redis():
+    """The system's own program: nothing is fetched or compiled."""
+    program = redis_program()
+    if program is None:
+        raise RuntimeError(f"{REDIS_PROGRAM} is needed and not installed: it is in Debian's "
+                           f"package redis-server (or leave it out: --peers kafka,nats)")
+    print(f"{program} is there")
 
 
 def call(*command, **options):

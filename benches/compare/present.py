@@ -248,7 +248,7 @@ def bar_chart(row, cells, about):
             errors = f" ({cell['errors']:,} errors)" if cell["errors"] else ""
             parts.append(text(left + length + 6, y + 18, number(value) + (
                 errors if place == 0 else ""), 12))
-    legend = FULL if ROWS[row].bench == "produce" else "Everything read is in the page cache."
+    legend = FULL if ROWS[row].bench == "produce" else "Everything read is in memory."
     return frame(row, cells, about, parts, legend)
 
 

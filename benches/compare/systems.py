@@ -15,6 +15,9 @@ from processes import Server, free_ports
 HOST = "127.0.0.1"
 READY_SECONDS = 120
 
+# What Redis may hold.
+REDIS_MEMORY = "6gb"
+
 JAVA = ["java", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
         "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent",
         "-Djava.awt.headless=true"]
@@ -26,9 +29,9 @@ class System:
     kind: str
     # Whether an acknowledged record is on disk.
     is_durable: bool
-    # When a record is acknowledged, on one node and on three.
+    # When a record is acknowledged, on one node and on three; empty if it does not run on three.
     one: str
-    three: str
+    three: str = ""
 
     def durability(self, nodes):
         return self.one if nodes == 1 else self.three
@@ -43,6 +46,8 @@ SYSTEMS = {
                    "page cache, fsync every 2 min", "page cache of a majority"),
     "nats-fsync": System("NATS JetStream, sync always", "nats", True,
                          "fsync", "fsync on a majority"),
+    "redis": System("Redis Streams", "redis", False, "page cache, fsync every second"),
+    "redis-fsync": System("Redis Streams, fsync always", "redis", True, "fsync"),
 }
 
 
@@ -232,7 +237,40 @@ class Nats(Cluster):
         return command
 
 
-KINDS = {"duramen": Duramen, "kafka": Kafka, "nats": Nats}
+class Redis(Cluster):
+    """One node: Redis acknowledges before its replicas have a record."""
+
+    def start(self):
+        [port] = free_ports(self.nodes)
+        self.addresses = [f"{HOST}:{port}"]
+        data = self.data / "1"
+        data.mkdir()
+        file = self.data / "1.conf"
+        file.write_text("\n".join([
+            f"bind {HOST}",
+            f"port {port}",
+            f"dir {json.dumps(str(data))}",
+            "daemonize no",
+            "appendonly yes",
+            f"appendfsync {'always' if self.system.is_durable else 'everysec'}",
+            "no-appendfsync-on-rewrite no",
+            # Nothing but the log of commands is written: no snapshot, no smaller log.
+            "auto-aof-rewrite-percentage 0",
+            'save ""',
+            # It holds all records in memory: it refuses them before the machine has none left.
+            f"maxmemory {REDIS_MEMORY}",
+            "maxmemory-policy noeviction",
+            ""]))
+        self.spawn(1, [install.redis_program(), file])
+
+    def command(self, row, args):
+        # Redis syncs after it has read some 20 KB of a connection, a few records, unless they are
+        # in one transaction.
+        options = ["--transactions"] if self.system.is_durable else []
+        return [install.client_program(args.cache), row.bench, "--peer", "redis", *options]
+
+
+KINDS = {"duramen": Duramen, "kafka": Kafka, "nats": Nats, "redis": Redis}
 
 
 def cluster(name, nodes, data, args):
@@ -249,14 +287,16 @@ def versions(chosen, args):
                 raise RuntimeError(f"{args.duramen} is not there: cargo build --release")
             found[kind] = output_of(args.duramen, "--version")
             continue
-        needed = [install.client_program(args.cache)]
-        needed.append(install.kafka_dir(args.cache) if kind == "kafka"
-                      else install.nats_program(args.cache))
-        for path in needed:
-            if not path.exists():
-                raise RuntimeError(f"{path} is not there: compare.py install")
+        peer = {"kafka": install.kafka_dir(args.cache), "nats": install.nats_program(args.cache),
+                "redis": install.redis_program()}[kind]
+        for path in (install.client_program(args.cache), peer):
+            if path is None or not path.exists():
+                raise RuntimeError(f"{path or kind} is not there: compare.py install")
         found[kind] = (f"kafka {install.KAFKA_VERSION}" if kind == "kafka"
-                       else output_of(install.nats_program(args.cache), "--version"))
+                       else output_of(peer, "--version"))
+        if kind == "redis":
+            # Version, checksum, allocator and more: "Redis server v=7.0.15 sha=...".
+            found[kind] = found[kind].split(" sha=")[0].replace("Redis server v=", "redis-server ")
     return found
 
 

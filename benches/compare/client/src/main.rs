@@ -1,10 +1,11 @@
-//! The load client of `compare.py`: puts the same work on Kafka and NATS as `duramen bench` puts
-//! on Duramen, measures it in the same way and prints one JSON object with the same fields.
+//! The load client of `compare.py`: puts the same work on Kafka, NATS and Redis as `duramen bench`
+//! puts on Duramen, measures it in the same way and prints one JSON object with the same fields.
 
 mod kafka;
 mod nats;
 mod payload;
 mod received;
+mod redis;
 mod report;
 mod schedule;
 mod usage;
@@ -40,6 +41,7 @@ enum Bench {
 enum Peer {
     Kafka,
     Nats,
+    Redis,
 }
 
 /// Options of every measurement.
@@ -56,7 +58,7 @@ pub(crate) struct Load {
     /// Bytes of a record's value
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     size: u32,
-    /// Partitions of the topic; streams for NATS
+    /// Partitions of the topic; streams for NATS and Redis
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     partitions: u32,
     /// Replicas of each partition
@@ -77,9 +79,12 @@ pub(crate) struct Load {
     /// How much is written before it is read, in megabytes
     #[arg(long, default_value_t = 256)]
     preload_mb: u64,
-    /// Records without an acknowledgement at most (NATS)
+    /// Records without an acknowledgement at most (NATS, Redis)
     #[arg(long, default_value_t = 8000)]
     in_flight: u32,
+    /// Send pipelines as transactions, which are synced at once (Redis)
+    #[arg(long)]
+    transactions: bool,
     /// A topic option, such as flush.messages=1 (Kafka)
     #[arg(long, value_name = "NAME=VALUE")]
     topic_option: Vec<String>,
@@ -134,6 +139,7 @@ fn produce(load: &Load) -> Result<Counted, Error> {
     match load.peer {
         Peer::Kafka => kafka::produce(load),
         Peer::Nats => nats::produce(load),
+        Peer::Redis => redis::produce(load),
     }
 }
 
@@ -141,6 +147,7 @@ fn consume(load: &Load) -> Result<Counted, Error> {
     match load.peer {
         Peer::Kafka => kafka::consume(load),
         Peer::Nats => nats::consume(load),
+        Peer::Redis => redis::consume(load),
     }
 }
 
@@ -148,5 +155,6 @@ fn e2e(load: &Load) -> Result<Counted, Error> {
     match load.peer {
         Peer::Kafka => kafka::e2e(load),
         Peer::Nats => nats::e2e(load),
+        Peer::Redis => redis::e2e(load),
     }
 }
