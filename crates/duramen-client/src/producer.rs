@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::ClientError;
 use crate::cluster::{Cluster, PinnedTopic};
 use accumulator::{Accumulator, Append};
-use sealed::Permits;
+use sealed::Taken;
 use worker::Worker;
 
 pub use delivery::{Delivery, RecordMetadata};
@@ -157,17 +157,17 @@ impl Producer {
         if bytes > limit {
             return Err(ClientError::RecordTooLarge { bytes, limit });
         }
-        let permits = Permits::take(&shared.room, bytes.min(shared.options.in_flight_bytes)).await;
+        let taken = Taken::take(&shared.room, bytes.min(shared.options.in_flight_bytes)).await;
         // Waiting may have taken long.
         shared.check_open()?;
-        self.append(&record, bytes, permits)
+        self.append(&record, bytes, taken)
     }
 
     fn append(
         &self,
         record: &ProducerRecord,
         bytes: usize,
-        permits: Permits,
+        taken: Taken<'_>,
     ) -> Result<Delivery, ClientError> {
         let shared = &self.shared;
         let timestamp = record.timestamp.unwrap_or_else(|| shared.cluster.env.clock.now());
@@ -177,8 +177,13 @@ impl Producer {
         let partition = PartitionId::new(place);
         let cell = usize::try_from(place).ok().and_then(|place| shared.cells.get(place));
         let cell = cell.ok_or_else(|| shared.unknown_partition(partition))?;
-        let Append { delivery, wake } =
-            cell.lock().append(partition, plain, headers(record), permits, &shared.options)?;
+        let Append { delivery, wake } = cell.lock().append(
+            partition,
+            plain,
+            headers(record),
+            (taken, bytes),
+            &shared.options,
+        )?;
         if wake {
             self.start(partition, cell);
             cell.wake.notify_one();

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use duramen_record::{BatchBuilder, HeaderRef, RecordRef, record_bytes};
+use duramen_record::{BatchBuilder, HeaderRef, RecordRef};
 use duramen_types::PartitionId;
 use tokio::time::Instant;
 
 use super::delivery::{Completer, Delivery, Outcome};
 use super::end_of;
 use super::options::ProducerOptions;
-use super::sealed::Permits;
+use super::sealed::{Permits, Taken};
 use crate::ClientError;
 
 /// A batch that is being filled, or is full.
@@ -30,7 +30,7 @@ impl Open {
         Self {
             builder: BatchBuilder::with_capacity(options.compression, bytes),
             completer: Completer::default(),
-            permits: Permits::none(),
+            permits: Permits::default(),
             since: Instant::now(),
         }
     }
@@ -71,16 +71,16 @@ pub(super) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Appends a record to the open batch, or to a new one if it does not fit.
+    /// Appends a record of so many bytes at most to the open batch, or to a new one if it does not
+    /// fit.
     pub(super) fn append<'h>(
         &mut self,
         partition: PartitionId,
         record: RecordRef<'_>,
         headers: impl ExactSizeIterator<Item = HeaderRef<'h>> + Clone,
-        mut permits: Permits,
+        (taken, bytes): (Taken<'_>, usize),
         options: &ProducerOptions,
     ) -> Result<Append, ClientError> {
-        let bytes = record_bytes(record.key, record.value, headers.clone());
         let mut wake = false;
         if let Some(open) = self.close_if(|open| !open.fits(bytes, options)) {
             self.full.push_back(open);
@@ -102,7 +102,7 @@ impl Accumulator {
             }
             Err(error) => return Err(error.into()),
         };
-        open.permits.absorb(&mut permits);
+        open.permits.absorb(taken);
         let delivery = Delivery {
             outcome: Arc::clone(open.completer.outcome()),
             partition,
@@ -176,7 +176,10 @@ impl Accumulator {
 
 #[cfg(test)]
 mod tests {
+    use duramen_record::record_bytes;
     use duramen_types::Timestamp;
+    use futures::FutureExt as _;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -185,8 +188,12 @@ mod tests {
         let timestamp = Timestamp::from_millis(timestamp);
         let record = RecordRef { key: None, value: Some(&value), timestamp };
         let (headers, options) = ([].into_iter(), ProducerOptions::default());
-        let (partition, permits) = (PartitionId::new(0), Permits::none());
-        accumulator.append(partition, record, headers, permits, &options).unwrap();
+        let room = Arc::new(Semaphore::new(len));
+        let taken = Taken::take(&room, len).now_or_never().unwrap();
+        let bytes = record_bytes(record.key, record.value, headers.clone());
+        let partition = PartitionId::new(0);
+        accumulator.append(partition, record, headers, (taken, bytes), &options).unwrap();
+        assert_eq!(room.available_permits(), 0, "its batch has them");
     }
 
     #[test]

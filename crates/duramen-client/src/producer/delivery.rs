@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use duramen_types::{Offset, PartitionId, Term, Timestamp};
@@ -36,23 +36,29 @@ pub(super) struct BatchAck {
 /// What became of a batch, once it is known.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    state: Mutex<State>,
+    /// Set while the wakers are locked: who finds it empty under that lock is woken. Thousands of
+    /// deliveries look at it, most of them when it is known.
+    result: OnceLock<Result<BatchAck, ClientError>>,
+    wakers: Mutex<Vec<Waker>>,
     resolved: Notify,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    result: Option<Result<BatchAck, ClientError>>,
-    wakers: Vec<Waker>,
-}
-
 impl Outcome {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_resolved(&self) -> bool {
-        self.lock().result.is_some()
+        self.result.get().is_some()
+    }
+
+    /// The wakers of those who wait, or the result.
+    fn pending(&self) -> Result<MutexGuard<'_, Vec<Waker>>, &Result<BatchAck, ClientError>> {
+        if let Some(result) = self.result.get() {
+            return Err(result);
+        }
+        let wakers = self.lock();
+        self.result.get().map_or(Ok(wakers), Err)
     }
 
     /// Waits until it is known.
@@ -70,13 +76,12 @@ impl Outcome {
 
     /// The first result stays.
     fn resolve(&self, result: Result<BatchAck, ClientError>) {
-        let mut state = self.lock();
-        if state.result.is_some() {
+        let mut waiting = self.lock();
+        if self.result.set(result).is_err() {
             return;
         }
-        state.result = Some(result);
-        let wakers = std::mem::take(&mut state.wakers);
-        drop(state);
+        let wakers = std::mem::take(&mut *waiting);
+        drop(waiting);
         wakers.into_iter().for_each(Waker::wake);
         self.resolved.notify_waiters();
     }
@@ -126,23 +131,24 @@ impl Delivery {
 impl Future for Delivery {
     type Output = Result<RecordMetadata, ClientError>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = Arc::clone(&self.outcome);
-        let mut state = outcome.lock();
-        if let Some(result) = &state.result {
-            return Poll::Ready(result.clone().map(|ack| RecordMetadata {
-                partition: self.partition,
-                offset: ack.base_offset.saturating_add(self.index.into()),
-                timestamp: self.timestamp,
-                append_time: ack.append_time,
-                leader_epoch: ack.leader_epoch,
-            }));
-        }
-        match self.waker.and_then(|place| state.wakers.get_mut(place)) {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { outcome, partition, index, timestamp, waker } = self.get_mut();
+        let stored = |ack: &BatchAck| RecordMetadata {
+            partition: *partition,
+            offset: ack.base_offset.saturating_add((*index).into()),
+            timestamp: *timestamp,
+            append_time: ack.append_time,
+            leader_epoch: ack.leader_epoch,
+        };
+        let mut state = match outcome.pending() {
+            Ok(state) => state,
+            Err(result) => return Poll::Ready(result.as_ref().map(stored).map_err(Clone::clone)),
+        };
+        match waker.and_then(|place| state.get_mut(place)) {
             Some(waker) => waker.clone_from(context.waker()),
             None => {
-                self.waker = Some(state.wakers.len());
-                state.wakers.push(context.waker().clone());
+                *waker = Some(state.len());
+                state.push(context.waker().clone());
             }
         }
         Poll::Pending

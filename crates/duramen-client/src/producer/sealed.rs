@@ -13,36 +13,48 @@ use super::accumulator::Open;
 use super::delivery::{BatchAck, Completer};
 use crate::ClientError;
 
-/// Room taken in the producer's bound; given back when dropped.
-#[derive(Debug)]
+/// Room taken in the producer's bound for a record that is in no batch yet; given back when dropped.
+pub(super) struct Taken<'a> {
+    room: &'a Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl<'a> Taken<'a> {
+    /// Waits for room.
+    pub(super) async fn take(room: &'a Arc<Semaphore>, bytes: usize) -> Self {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match room.acquire_many(permits).await {
+            Ok(permit) => {
+                permit.forget();
+                Self { room, bytes }
+            }
+            // It is never closed; without room there is nothing to give back.
+            Err(_) => Self { room, bytes: 0 },
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.room.add_permits(self.bytes);
+        }
+    }
+}
+
+/// Room taken in the producer's bound for the records of a batch; given back when dropped.
+#[derive(Debug, Default)]
 pub(super) struct Permits {
     room: Option<Arc<Semaphore>>,
     bytes: usize,
 }
 
 impl Permits {
-    pub(super) const fn none() -> Self {
-        Self { room: None, bytes: 0 }
-    }
-
-    /// Waits for room.
-    pub(super) async fn take(room: &Arc<Semaphore>, bytes: usize) -> Self {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match room.acquire_many(permits).await {
-            Ok(permit) => {
-                permit.forget();
-                Self { room: Some(Arc::clone(room)), bytes }
-            }
-            // It is never closed; without room there is nothing to give back.
-            Err(_) => Self::none(),
-        }
-    }
-
-    /// Takes over the room of another.
-    pub(super) fn absorb(&mut self, other: &mut Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
+    /// Takes over a record's.
+    pub(super) fn absorb(&mut self, mut taken: Taken<'_>) {
+        self.bytes += std::mem::take(&mut taken.bytes);
         if self.room.is_none() {
-            self.room = other.room.take();
+            self.room = Some(Arc::clone(taken.room));
         }
     }
 }

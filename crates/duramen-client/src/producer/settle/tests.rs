@@ -23,7 +23,7 @@ fn batch(place: u32, maybe_stored: bool) -> (Sealed, Delivery) {
     let open = Open {
         builder,
         completer: Completer::default(),
-        permits: Permits::none(),
+        permits: Permits::default(),
         since: Instant::now(),
     };
     let delivery = Delivery {
