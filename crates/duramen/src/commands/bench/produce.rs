@@ -1,5 +1,6 @@
 //! How much can be written: producers that send as fast as their windows allow.
 
+use std::pin::pin;
 use std::task::Poll;
 
 use duramen_client::{Delivery, Producer, ProducerRecord};
@@ -46,10 +47,19 @@ async fn load(producer: Producer, mut payloads: Payloads, window: Window) -> Tal
         let mut now = Instant::now();
         while now < window.end {
             let mut deliveries = Vec::with_capacity(DELIVERIES_AT_ONCE);
+            // Looked up once for all that need not wait: that is a tenth of a small record's cost.
+            now = Instant::now();
             while deliveries.len() < DELIVERIES_AT_ONCE {
-                let record = ProducerRecord::new(payloads.next());
-                let Ok(delivery) = producer.send(record).await else { break };
-                now = Instant::now();
+                let mut sending = pin!(producer.send(ProducerRecord::new(payloads.next())));
+                let taken_in = match futures::poll!(&mut sending) {
+                    Poll::Ready(taken_in) => taken_in,
+                    Poll::Pending => {
+                        let taken_in = sending.await;
+                        now = Instant::now();
+                        taken_in
+                    }
+                };
+                let Ok(delivery) = taken_in else { break };
                 deliveries.push((now, delivery));
             }
             let failed = deliveries.len() < DELIVERIES_AT_ONCE;
