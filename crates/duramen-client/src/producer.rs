@@ -255,6 +255,8 @@ impl Shared {
         match (record.partition, &record.key) {
             (Some(partition), _) if partition.get() < count => Ok(partition.get()),
             (Some(partition), _) => Err(self.unknown_partition(partition)),
+            // There is nothing to choose.
+            (None, _) if count == 1 => Ok(0),
             (None, Some(key)) => Ok(partition_for_key(key, count).get()),
             (None, None) => Ok(self.sticky_place(bytes)),
         }
