@@ -244,11 +244,19 @@ impl Log {
     }
 
     /// Says how many bytes of its latest frames the log may keep in memory, if that is less than its
-    /// options say: where many logs share one process, each has its part only.
+    /// options say: where many logs share one process, each has its part only. The newest frame stays
+    /// until [`age_tail`](Self::age_tail) was called twice, even if it is more than that.
     pub fn share_tail(&self, bytes: u64) {
         let mut state = self.state();
         let written_end = state.written_end;
         state.cache.set_bytes_share(bytes, written_end);
+    }
+
+    /// To be called from time to time: what was appended before the last call is no longer new.
+    pub fn age_tail(&self) {
+        let mut state = self.state();
+        let written_end = state.written_end;
+        state.cache.age(written_end);
     }
 
     /// Gives back what is only kept for speed: cached frames, open files, mappings, buffers. For

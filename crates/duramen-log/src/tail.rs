@@ -17,11 +17,13 @@ pub(crate) struct TailCache {
     bytes_max: u64,
     /// What the process has left for it, if that is less.
     bytes_share: u64,
+    /// For how many more [`age`](Self::age)s the newest frame stays, whatever the share is.
+    fresh: u8,
 }
 
 impl TailCache {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, bytes_max, bytes_share: u64::MAX }
+        Self { frames: VecDeque::new(), bytes: 0, bytes_max, bytes_share: u64::MAX, fresh: 0 }
     }
 
     pub(crate) fn set_bytes_max(&mut self, bytes_max: u64, written_end: LogIndex) {
@@ -38,12 +40,24 @@ impl TailCache {
     pub(crate) fn push(&mut self, frame: Frame, written_end: LogIndex) {
         self.bytes += frame.header.frame_bytes();
         self.frames.push_back(frame);
+        self.fresh = 2;
         self.evict(written_end);
     }
 
-    /// Forgets the oldest frames until the size is right, but none that is not in its file yet.
+    /// Time has passed: the newest frame has to fit into the share with the next call but one.
+    pub(crate) fn age(&mut self, written_end: LogIndex) {
+        if self.fresh > 0 {
+            self.fresh -= 1;
+            self.evict(written_end);
+        }
+    }
+
+    /// Forgets the oldest frames until the size is right, but none that is not in its file yet, nor
+    /// the newest while it is fresh: followers and readers at the end are about to ask for it, and
+    /// it was written past the page cache.
     pub(crate) fn evict(&mut self, written_end: LogIndex) {
         while self.bytes > self.bytes_max.min(self.bytes_share)
+            && self.frames.len() > usize::from(self.fresh > 0 && self.bytes_max > 0)
             && let Some(frame) = self.frames.pop_front_if(|frame| frame.header.index < written_end)
         {
             self.bytes -= frame.header.frame_bytes();

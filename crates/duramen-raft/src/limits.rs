@@ -34,7 +34,7 @@ const _: () = assert!(HIBERNATE_AFTER.as_millis() > 2 * ELECTION_TIMEOUT_MAX.as_
 /// readers at the end.
 pub const TAIL_BYTES_MAX: u64 = 256 << 20;
 
-/// What one of them may keep at least: a few large entries.
+/// What one of them may keep at least, beside its newest entry for a moment.
 pub const TAIL_BYTES_MIN: u64 = 128 << 10;
 
 /// An append stream whose oldest request has no answer for this long ends itself: openraft sets no

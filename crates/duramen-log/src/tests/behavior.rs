@@ -222,6 +222,10 @@ fn a_log_keeps_its_share_of_its_end_in_memory_and_all_that_is_not_written() {
     log.share_tail(0);
     assert!(log.is_cached(at(0)), "it is nowhere else yet");
     log.sync().unwrap();
+    assert!(log.is_cached(at(3)) && !log.is_cached(at(2)), "the newest is asked for next");
+    log.age_tail();
+    assert!(log.is_cached(at(3)), "it may have come just before");
+    log.age_tail();
     assert!(!log.is_cached(at(3)));
     log.share_tail(u64::MAX);
     append(&log, 4..8, 1).unwrap();

@@ -93,6 +93,9 @@ impl Group {
     /// of all logs, and keeps nothing while it hibernates.
     pub(crate) fn fit_memory(&self, share: u64) {
         let share = if self.hibernates() { 0 } else { share };
+        if share > 0 {
+            self.replica.log.age_tail();
+        }
         if !self.hibernation().share_tail(share) {
             return;
         }
