@@ -287,6 +287,12 @@ impl Arena {
         self.damaged.entry(id).or_default().push(replica);
     }
 
+    /// A node with damage that nobody has met yet.
+    pub(super) fn unsound(&self) -> Option<u64> {
+        let is_there = |replicas: &Vec<PathBuf>| replicas.iter().any(|replica| replica.exists());
+        self.damaged.iter().find(|(_, replicas)| is_there(replicas)).map(|(id, _)| *id)
+    }
+
     /// All replicas are in sync: what nodes say counts again, but for those with damage that nobody
     /// has met yet.
     pub(super) fn trust_sound(&mut self) {

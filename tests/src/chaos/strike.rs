@@ -1,13 +1,13 @@
 //! How each nemesis strikes, and how it lets go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use duramen_env::{CrashMode, Random, SeededRandom};
 
 use super::{Arena, Link, Nemesis, NodeDisk};
-use crate::processes::{Outcome, flip_bit, segments};
+use crate::processes::{Node, Outcome, eventually, flip_bit, segments};
 
 /// A node whose links are slow is still a part of the cluster: a multiple of a heartbeat at most.
 const SLOW_MS_MAX: u64 = 200;
@@ -113,7 +113,11 @@ pub async fn strike(
             let disks: Vec<_> = arena.disks.keys().copied().collect();
             ([draw.one_of(&disks)].into(), draw.between(1_000, 2_500))
         }
-        Nemesis::Wipe | Nemesis::BitFlip => ([draw.one_or_leader()].into(), draw.between(0, 500)),
+        Nemesis::Wipe | Nemesis::BitFlip => {
+            let drawn = draw.one_or_leader();
+            // Damage that nobody has met yet counts: with another node's it may be a majority.
+            ([arena.unsound().unwrap_or(drawn)].into(), draw.between(0, 500))
+        }
         Nemesis::PowerCut => {
             let count = 1 + usize::try_from(random.below(2)).unwrap_or(0) * minority;
             (draw.some(count), draw.between(100, 1_000))
@@ -200,6 +204,7 @@ async fn begin(
         Nemesis::BitFlip => {
             let mut flipped = 0;
             for id in targets {
+                has_sealed(arena.cluster.node(*id)).await?;
                 arena.terminate(*id).await?;
                 for replica in arena.cluster.node(*id).replica_dirs()? {
                     if flip(&replica, draw)? {
@@ -268,10 +273,29 @@ fn wipe(dir: &Path) -> Outcome {
     Ok(())
 }
 
+/// Waits until a replica of this node has a sealed segment.
+async fn has_sealed(node: &Node) -> Outcome {
+    eventually("a segment is sealed", async || {
+        for replica in node.replica_dirs()? {
+            if !sealed(&replica)?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(format!("none on node {}", node.id).into())
+    })
+    .await
+}
+
+/// Segments to which nothing is appended any more.
+fn sealed(replica: &Path) -> Outcome<Vec<PathBuf>> {
+    let mut segments = segments(replica)?;
+    segments.pop();
+    Ok(segments)
+}
+
 /// Flips a bit somewhere in what is written of a sealed segment; says whether there is one.
 fn flip(replica: &Path, draw: &Draw<'_>) -> Outcome<bool> {
-    let mut sealed = segments(replica)?;
-    sealed.pop();
+    let sealed = sealed(replica)?;
     let place = draw.random.below(u64::try_from(sealed.len())?);
     let Some(segment) = sealed.get(usize::try_from(place)?) else { return Ok(false) };
     let bytes = std::fs::read(segment)?;
