@@ -47,7 +47,7 @@ pub(crate) fn produce(load: &Load) -> Result<Counted, Error> {
         sender.send(&payloads.next());
     }
     let tally = sender.finish();
-    Ok(Counted { tally, metered: metering.join().map_err(|_| "the meter panicked")? })
+    Ok(Counted { tally, metered: metering.read()? })
 }
 
 /// Measures.
@@ -65,7 +65,7 @@ pub(crate) fn consume(load: &Load) -> Result<Counted, Error> {
             break;
         }
     }
-    Ok(Counted { tally, metered: metering.join().map_err(|_| "the meter panicked")? })
+    Ok(Counted { tally, metered: metering.read()? })
 }
 
 /// Measures.
@@ -94,7 +94,7 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     let sent = sender.finish();
     let received = receiving.join().map_err(|_| "the consumer panicked")?;
     let tally = received.finish(&sent, progress.finished().unwrap_or(0));
-    Ok(Counted { tally, metered: metering.join().map_err(|_| "the meter panicked")? })
+    Ok(Counted { tally, metered: metering.read()? })
 }
 
 fn config(load: &Load) -> ClientConfig {

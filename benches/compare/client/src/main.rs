@@ -1,6 +1,7 @@
 //! The load client of `compare.py`: puts the same work on Kafka, NATS and Redis as `duramen bench`
 //! puts on Duramen, measures it in the same way and prints one JSON object with the same fields.
 
+mod flight;
 mod kafka;
 mod nats;
 mod payload;
@@ -110,6 +111,13 @@ impl Load {
     fn preload(&self) -> u64 {
         let records = self.preload_mb.saturating_mul(1_000_000) / u64::from(self.size);
         records.max(u64::from(self.partitions))
+    }
+
+    /// How many of them each partition gets when they go in turn.
+    fn preloads(&self) -> Vec<u64> {
+        let (count, partitions) = (self.preload(), u64::from(self.partitions));
+        let of = |partition| count / partitions + u64::from(partition < count % partitions);
+        (0..partitions).map(of).collect()
     }
 }
 

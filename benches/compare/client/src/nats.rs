@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::payload::Payloads;
 use crate::received::Received;
-use crate::report::{Counted, Metered, Tally, Window, meter};
+use crate::report::{Counted, Tally, Window, meter};
 use crate::schedule::Schedule;
 use crate::{Error, Load};
 use sender::Sender;
@@ -45,7 +45,7 @@ pub(crate) fn produce(load: &Load) -> Result<Counted, Error> {
             number += 1;
         }
         let (tally, _) = sender.finish().await;
-        Ok(Counted { tally, metered: join(metering)? })
+        Ok(Counted { tally, metered: metering.read()? })
     })
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn consume(load: &Load) -> Result<Counted, Error> {
                 Err(error) => tally.fail(error.to_string()),
             }
         }
-        Ok(Counted { tally, metered: join(metering)? })
+        Ok(Counted { tally, metered: metering.read()? })
     })
 }
 
@@ -81,10 +81,10 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     let schedule = Schedule::new(load);
     let sender = runtime.block_on(Sender::new(client, load, schedule.window()))?;
     let metering = meter(schedule.window(), &load.pids);
-    let progress = sender.progress();
+    let flight = sender.flight();
     let receiving = runtime.spawn(async move {
         let mut received = Received::new(schedule);
-        while !received.is_over(progress.finished(), Instant::now()) {
+        while !received.is_over(flight.finished(), Instant::now()) {
             match timeout(LOOK, messages.next()).await {
                 Ok(Some(Ok(message))) => received.take(&message.payload),
                 Ok(Some(Err(error))) => received.fail(error.to_string()),
@@ -102,11 +102,7 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     schedule.beat(|number| runtime.block_on(sender.send(number, payloads.next_numbered(number))));
     let (sent, acknowledged) = runtime.block_on(sender.finish());
     let tally = runtime.block_on(receiving)?.finish(&sent, acknowledged);
-    Ok(Counted { tally, metered: join(metering)? })
-}
-
-fn join(metering: std::thread::JoinHandle<Metered>) -> Result<Metered, Error> {
-    metering.join().map_err(|_| "the meter panicked".into())
+    Ok(Counted { tally, metered: metering.read()? })
 }
 
 fn stream(partition: u32) -> String {
@@ -173,8 +169,7 @@ async fn preload(server: &str, load: &Load) -> Result<Vec<u64>, Error> {
     if let Some(error) = tally.error {
         return Err(error.into());
     }
-    let partitions = u64::from(load.partitions);
-    Ok((0..partitions).map(|n| count / partitions + u64::from(n < count % partitions)).collect())
+    Ok(load.preloads())
 }
 
 /// Reads a partition once, or until the window is over; answers how many records count.

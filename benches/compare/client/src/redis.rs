@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::payload::Payloads;
 use crate::received::Received;
-use crate::report::{Counted, Metered, Tally, Window, meter};
+use crate::report::{Counted, Tally, Window, meter};
 use crate::schedule::Schedule;
 use crate::{Error, Load};
 use reader::Reader;
@@ -54,7 +54,7 @@ pub(crate) fn produce(load: &Load) -> Result<Counted, Error> {
             number += 1;
         }
         let (tally, _) = sender.finish().await;
-        Ok(Counted { tally, metered: join(metering)? })
+        Ok(Counted { tally, metered: metering.read()? })
     })
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn consume(load: &Load) -> Result<Counted, Error> {
                 Err(error) => tally.fail(error.to_string()),
             }
         }
-        Ok(Counted { tally, metered: join(metering)? })
+        Ok(Counted { tally, metered: metering.read()? })
     })
 }
 
@@ -88,10 +88,10 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     let schedule = Schedule::new(load);
     let mut sender = Sender::new(connection, load, 1, schedule.window())?;
     let metering = meter(schedule.window(), &load.pids);
-    let progress = sender.progress();
+    let flight = sender.flight();
     let receiving = runtime.spawn(async move {
         let mut received = Received::new(schedule);
-        while !received.is_over(progress.finished(), Instant::now()) {
+        while !received.is_over(flight.finished(), Instant::now()) {
             match reader.next(Some(LOOK)).await {
                 Ok(values) => values.iter().for_each(|value| received.take(value)),
                 Err(error) => {
@@ -107,11 +107,7 @@ pub(crate) fn e2e(load: &Load) -> Result<Counted, Error> {
     schedule.beat(|number| runtime.block_on(sender.send(number, payloads.next_numbered(number))));
     let (sent, acknowledged) = runtime.block_on(sender.finish());
     let tally = runtime.block_on(receiving)?.finish(&sent, acknowledged);
-    Ok(Counted { tally, metered: join(metering)? })
-}
-
-fn join(metering: std::thread::JoinHandle<Metered>) -> Result<Metered, Error> {
-    metering.join().map_err(|_| "the meter panicked".into())
+    Ok(Counted { tally, metered: metering.read()? })
 }
 
 fn stream(partition: u32) -> String {
@@ -156,8 +152,7 @@ async fn preload(connection: MultiplexedConnection, load: &Load) -> Result<Vec<u
     if let Some(error) = tally.error {
         return Err(error.into());
     }
-    let partitions = u64::from(load.partitions);
-    Ok((0..partitions).map(|n| count / partitions + u64::from(n < count % partitions)).collect())
+    Ok(load.preloads())
 }
 
 /// Reads a partition once, or until the window is over; answers how many records count.

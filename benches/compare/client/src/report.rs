@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::Load;
 use crate::usage::{Usage, rss_anon_mb};
+use crate::{Error, Load};
 
 /// The longest latency told apart: an hour, in microseconds.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -82,16 +82,26 @@ pub(crate) struct Metered {
     rss_anon_mb: Option<f64>,
 }
 
+/// Takes what is used.
+pub(crate) struct Meter(JoinHandle<Metered>);
+
 /// Takes the processes' CPU time when the window begins and when it ends, on a thread of its own.
-pub(crate) fn meter(window: Window, pids: &[u32]) -> JoinHandle<Metered> {
+pub(crate) fn meter(window: Window, pids: &[u32]) -> Meter {
     let pids = pids.to_vec();
-    thread::spawn(move || {
+    Meter(thread::spawn(move || {
         thread::sleep(window.begin.saturating_duration_since(Instant::now()));
         let (before, began) = (Usage::now(&pids), Instant::now());
         thread::sleep(window.end.saturating_duration_since(Instant::now()));
         let (after, took) = (Usage::now(&pids), began.elapsed());
         Metered { took, before, after, rss_anon_mb: rss_anon_mb(&pids) }
-    })
+    }))
+}
+
+impl Meter {
+    /// What was used, once the window is over.
+    pub(crate) fn read(self) -> Result<Metered, Error> {
+        self.0.join().map_err(|_| "the meter panicked".into())
+    }
 }
 
 /// All of a measurement.

@@ -1,34 +1,29 @@
 //! A producer that counts what becomes of its records.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisResult};
-use tokio::sync::Semaphore;
 use tokio::task::unconstrained;
-use tokio::time::timeout;
 
 use super::{VALUE, stream};
+use crate::flight::Flight;
 use crate::report::{Tally, Window};
 use crate::{Error, Load};
-
-/// How long records may take to be acknowledged after the end.
-const FLUSH: Duration = Duration::from_secs(30);
 
 /// Sends pipelines as fast as the limit of records in flight allows.
 pub(super) struct Sender {
     connection: MultiplexedConnection,
     keys: Vec<String>,
-    in_flight: u32,
     /// Records of a pipeline; they are sent when there are so many.
     most: usize,
     is_transactional: bool,
     next: Batch,
-    shared: Arc<Shared>,
+    /// Those that wait until their pipeline is full are in it too.
+    flight: Arc<Flight>,
 }
 
 /// Records that are sent together.
@@ -38,19 +33,6 @@ struct Batch {
     taken: Vec<Instant>,
 }
 
-struct Shared {
-    window: Window,
-    tally: Mutex<Tally>,
-    /// For records in flight and for those that wait until their pipeline is full.
-    room: Semaphore,
-    /// Within the window or not.
-    acknowledged: AtomicU64,
-    is_over: AtomicBool,
-}
-
-/// How far a sender is, for other tasks.
-pub(super) struct Progress(Arc<Shared>);
-
 impl Sender {
     /// Sends `records` at a time, or as many as may be in flight.
     pub(super) fn new(
@@ -59,29 +41,18 @@ impl Sender {
         records: usize,
         window: Window,
     ) -> Result<Self, Error> {
-        let room = usize::try_from(load.in_flight)?;
-        let shared = Arc::new(Shared {
-            window,
-            tally: Mutex::new(Tally::new()),
-            room: Semaphore::new(room),
-            acknowledged: AtomicU64::new(0),
-            is_over: AtomicBool::new(false),
-        });
-        let most = records.min(room);
+        let most = records.min(usize::try_from(load.in_flight)?);
         // One record is none the better for it.
         let is_transactional = load.transactions && most > 1;
         let next = Batch::new(most, is_transactional);
         let keys = (0..load.partitions).map(stream).collect();
-        let in_flight = load.in_flight;
-        Ok(Self { connection, keys, in_flight, most, is_transactional, next, shared })
+        let flight = Flight::new(load, window)?;
+        Ok(Self { connection, keys, most, is_transactional, next, flight })
     }
 
     /// Sends a record; waits while too many are in flight.
     pub(super) async fn send(&mut self, number: u64, value: Bytes) {
-        if let Ok(permit) = self.shared.room.acquire().await {
-            // Given back when the answer is here.
-            permit.forget();
-        }
+        self.flight.begin().await;
         let partitions = u64::try_from(self.keys.len()).unwrap_or(1);
         let partition = usize::try_from(number % partitions).unwrap_or(0);
         self.next.add(&self.keys[partition], &value);
@@ -97,7 +68,7 @@ impl Sender {
         if batch.taken.is_empty() {
             return;
         }
-        let settling = settle(self.shared.clone(), self.connection.clone(), batch);
+        let settling = settle(self.flight.clone(), self.connection.clone(), batch);
         let mut settling = Box::pin(unconstrained(settling));
         // The first poll puts it into the connection's queue, so that the order is kept.
         if (&mut settling).now_or_never().is_none() {
@@ -105,23 +76,14 @@ impl Sender {
         }
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        Progress(self.shared.clone())
+    pub(super) fn flight(&self) -> Arc<Flight> {
+        self.flight.clone()
     }
 
-    /// Waits for what is under way; answers what was counted, and how many records were
-    /// acknowledged within the window or not.
+    /// Sends what waits, and waits for what is under way, as [`Flight::finish`].
     pub(super) async fn finish(mut self) -> (Tally, u64) {
         self.flush();
-        let all = timeout(FLUSH, self.shared.room.acquire_many(self.in_flight)).await;
-        let mut tally = std::mem::replace(&mut *self.shared.tally(), Tally::new());
-        if all.is_err() {
-            let missing = usize::try_from(self.in_flight).unwrap_or(0);
-            let missing = missing.saturating_sub(self.shared.room.available_permits());
-            tally.fail(format!("{missing} records were not acknowledged"));
-        }
-        self.shared.is_over.store(true, Ordering::Release);
-        (tally, self.shared.acknowledged.load(Ordering::Acquire))
+        self.flight.finish().await
     }
 }
 
@@ -143,42 +105,20 @@ impl Batch {
 }
 
 /// Sends records and counts what is answered.
-async fn settle(shared: Arc<Shared>, mut connection: MultiplexedConnection, batch: Batch) {
+async fn settle(flight: Arc<Flight>, mut connection: MultiplexedConnection, batch: Batch) {
     let answers: RedisResult<Vec<RedisResult<()>>> =
         batch.pipeline.query_async(&mut connection).await;
     let now = Instant::now();
-    let mut tally = shared.tally();
+    let took = |taken: &Instant| now.duration_since(*taken);
+    let failed = |error: String| flight.end(batch.taken.iter().map(|_| Err(error.clone())));
     match answers {
         Ok(answers) if answers.len() == batch.taken.len() => {
-            for (answer, taken) in answers.into_iter().zip(&batch.taken) {
-                match answer {
-                    Ok(()) => {
-                        shared.acknowledged.fetch_add(1, Ordering::AcqRel);
-                        if shared.window.contains(now) {
-                            tally.count(now.duration_since(*taken));
-                        }
-                    }
-                    Err(error) => tally.fail(error.to_string()),
-                }
-            }
+            let pairs = answers.into_iter().zip(&batch.taken);
+            flight.end(pairs.map(|(answer, taken)| {
+                answer.map(|()| took(taken)).map_err(|error| error.to_string())
+            }));
         }
-        Ok(_) => batch.taken.iter().for_each(|_| tally.fail("not as many answers as records")),
-        Err(error) => batch.taken.iter().for_each(|_| tally.fail(error.to_string())),
-    }
-    shared.room.add_permits(batch.taken.len());
-}
-
-impl Shared {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().expect("a panic ends the process")
-    }
-}
-
-impl Progress {
-    /// How many records were acknowledged, once all are settled.
-    pub(super) fn finished(&self) -> Option<u64> {
-        let shared = &self.0;
-        let is_over = shared.is_over.load(Ordering::Acquire);
-        is_over.then(|| shared.acknowledged.load(Ordering::Acquire))
+        Ok(_) => failed("not as many answers as records".to_owned()),
+        Err(error) => failed(error.to_string()),
     }
 }
