@@ -201,20 +201,7 @@ async fn begin(
             }
             Ok(Undo::Replace { felt: true })
         }
-        Nemesis::BitFlip => {
-            let mut flipped = 0;
-            for id in targets {
-                has_sealed(arena.cluster.node(*id)).await?;
-                arena.terminate(*id).await?;
-                for replica in arena.cluster.node(*id).replica_dirs()? {
-                    if flip(&replica, draw)? {
-                        flipped += 1;
-                        arena.damaged(*id, replica);
-                    }
-                }
-            }
-            Ok(Undo::Replace { felt: flipped > 0 })
-        }
+        Nemesis::BitFlip => flip_bits(arena, targets, draw).await,
         Nemesis::PowerCut | Nemesis::PowerCutAll => {
             let modes = CrashMode::ALL;
             let drawn = usize::try_from(draw.random.below(4)).unwrap_or(0);
@@ -271,6 +258,22 @@ fn wipe(dir: &Path) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Stops nodes, and flips a bit of each of their replicas that has a sealed segment.
+async fn flip_bits(arena: &mut Arena, targets: &BTreeSet<u64>, draw: &Draw<'_>) -> Outcome<Undo> {
+    let mut flipped = 0;
+    for id in targets {
+        has_sealed(arena.cluster.node(*id)).await?;
+        arena.terminate(*id).await?;
+        for replica in arena.cluster.node(*id).replica_dirs()? {
+            if flip(&replica, draw)? {
+                flipped += 1;
+                arena.damaged(*id, replica);
+            }
+        }
+    }
+    Ok(Undo::Replace { felt: flipped > 0 })
 }
 
 /// Waits until a replica of this node has a sealed segment.
