@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::payload::{Payloads, number_of};
 use super::report::Report;
 use super::tally::{Counted, Latencies, Tally, latencies, record};
-use super::usage::Usage;
+use super::usage::meter;
 use super::{Bench, E2eArgs};
 use crate::error::CliError;
 use crate::limits;
@@ -78,9 +78,7 @@ pub(super) async fn run(bench: &Bench, args: &E2eArgs) -> Result<Report, CliErro
         .critical("bench-producer", produce(producer, payloads, schedule, sent, tasks.clone()));
     let receiving = tasks.critical("bench-consumer", receive(consumer, schedule, outcome.clone()));
     tokio::time::sleep_until(schedule.due(first)).await;
-    let (before, began) = (Usage::now(&bench.pids), Instant::now());
-    tokio::time::sleep_until(schedule.due(last)).await;
-    let (after, took) = (Usage::now(&bench.pids), began.elapsed());
+    let ((), used) = meter(&bench.pids, tokio::time::sleep_until(schedule.due(last))).await;
     sending.join().await;
     let received = receiving.join().await;
     let (latencies, seen) = received.unwrap_or_else(|| (latencies(), 0));
@@ -90,7 +88,7 @@ pub(super) async fn run(bench: &Bench, args: &E2eArgs) -> Result<Report, CliErro
         format!("{lost} acknowledged records did not come within {}s", PATIENCE.as_secs())
     }));
     let tally = Tally { records: latencies.len(), latencies, errors: sent.errors + lost, error };
-    let counted = Counted { tally, took, before, after };
+    let counted = Counted { tally, used };
     Ok(Report::new("e2e", bench, &counted))
 }
 

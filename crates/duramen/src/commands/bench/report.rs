@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::Bench;
 use super::tally::{Counted, Tally};
-use super::usage::memory_mb;
 use crate::error::CliError;
 use crate::{numbers, output};
 
@@ -21,6 +20,8 @@ pub(super) struct Report {
     records_per_s: f64,
     server_cpu_s_per_gb: Option<f64>,
     client_cpu_s_per_gb: Option<f64>,
+    server_cpu_s_per_million: Option<f64>,
+    client_cpu_s_per_million: Option<f64>,
     p50_us: u64,
     p99_us: u64,
     p999_us: u64,
@@ -35,11 +36,12 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(bench: &'static str, on: &Bench, counted: &Counted) -> Self {
-        let Counted { tally, took, before, after } = counted;
+        let Counted { tally, used } = counted;
         let Tally { records, latencies, errors, error } = tally;
-        let bytes = on.bytes(*records);
-        let (server_cpu_s_per_gb, client_cpu_s_per_gb) = after.per_gb(*before, bytes);
-        let (server_rss_mb, server_rss_anon_mb) = memory_mb(&on.pids);
+        let (bytes, took) = (on.bytes(*records), used.took);
+        let (server_cpu_s_per_gb, client_cpu_s_per_gb) = used.cpu_per(numbers::float(bytes) / 1e9);
+        let (server_cpu_s_per_million, client_cpu_s_per_million) =
+            used.cpu_per(numbers::float(*records) / 1e6);
         Self {
             bench,
             size: on.args.size,
@@ -47,17 +49,19 @@ impl Report {
             replicas: on.args.replicas,
             seconds: numbers::rounded(took.as_secs_f64()),
             records: *records,
-            mb_per_s: numbers::rounded(numbers::mb_per_second(bytes, *took)),
-            records_per_s: numbers::rounded(numbers::per_second(*records, *took)),
+            mb_per_s: numbers::rounded(numbers::mb_per_second(bytes, took)),
+            records_per_s: numbers::rounded(numbers::per_second(*records, took)),
             server_cpu_s_per_gb,
             client_cpu_s_per_gb,
+            server_cpu_s_per_million,
+            client_cpu_s_per_million,
             p50_us: latencies.value_at_quantile(0.5),
             p99_us: latencies.value_at_quantile(0.99),
             p999_us: latencies.value_at_quantile(0.999),
             max_us: latencies.max(),
             errors: *errors,
-            server_rss_mb,
-            server_rss_anon_mb,
+            server_rss_mb: used.memory.resident_mb,
+            server_rss_anon_mb: used.memory.anonymous_mb,
             error: error.clone(),
         }
     }
@@ -80,6 +84,7 @@ impl Report {
     fn print_text(&self) -> Result<(), CliError> {
         let known = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.2}"));
         let millis = |micros: u64| format!("{:.2}", numbers::float(micros) / 1000.0);
+        let cpu = |nodes, client| format!("nodes {}, client {}", known(nodes), known(client));
         let rows = [
             (
                 "throughput",
@@ -99,16 +104,13 @@ impl Report {
                     millis(self.max_us)
                 ),
             ),
+            ("CPU seconds per GB", cpu(self.server_cpu_s_per_gb, self.client_cpu_s_per_gb)),
             (
-                "CPU seconds per GB",
-                format!(
-                    "nodes {}, client {}",
-                    known(self.server_cpu_s_per_gb),
-                    known(self.client_cpu_s_per_gb)
-                ),
+                "per million records",
+                cpu(self.server_cpu_s_per_million, self.client_cpu_s_per_million),
             ),
             (
-                "memory in MB",
+                "peak memory in MB",
                 format!(
                     "{} in the largest node, {} without file pages",
                     known(self.server_rss_mb),
@@ -118,7 +120,7 @@ impl Report {
             ("errors", self.errors.to_string()),
         ];
         for (name, value) in rows {
-            output::line(&format!("{name:<20}{value}"))?;
+            output::line(&format!("{name:<21}{value}"))?;
         }
         Ok(())
     }

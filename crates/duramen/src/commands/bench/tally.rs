@@ -8,7 +8,7 @@ use futures::future::join_all;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::usage::Usage;
+use super::usage::{Used, meter};
 
 /// Latencies in microseconds.
 pub(super) type Latencies = Histogram<u64>;
@@ -78,9 +78,7 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Counted {
     pub(super) tally: Tally,
-    pub(super) took: Duration,
-    pub(super) before: Usage,
-    pub(super) after: Usage,
+    pub(super) used: Used,
 }
 
 impl Counted {
@@ -89,16 +87,14 @@ impl Counted {
     pub(super) async fn of(loads: Vec<TaskHandle<Tally>>, window: Window, pids: &[u32]) -> Self {
         let mut ends = pin!(join_all(loads.into_iter().map(TaskHandle::join)));
         sleep_until(window.begin).await;
-        let (before, began) = (Usage::now(pids), Instant::now());
-        let ended = timeout_at(window.end, &mut ends).await;
-        let (after, took) = (Usage::now(pids), began.elapsed());
+        let (ended, used) = meter(pids, timeout_at(window.end, &mut ends)).await;
         let tallies = match ended {
             Ok(tallies) => tallies,
             Err(_) => ends.await,
         };
         let mut tally = Tally::new();
         tallies.into_iter().flatten().for_each(|one| tally.add(one));
-        Self { tally, took, before, after }
+        Self { tally, used }
     }
 }
 
@@ -134,8 +130,8 @@ mod tests {
         {
             let window = Window::new(Duration::from_millis(warmup), Duration::from_millis(100));
             let loads = vec![load(lengths[0], &["first", "second"]), load(lengths[1], &["third"])];
-            let Counted { tally, took: counted, .. } = Counted::of(loads, window, &[]).await;
-            assert_eq!(counted.as_millis(), took, "{lengths:?} after {warmup}");
+            let Counted { tally, used } = Counted::of(loads, window, &[]).await;
+            assert_eq!(used.took.as_millis(), took, "{lengths:?} after {warmup}");
             assert_eq!(tally.records, lengths[0] + lengths[1]);
             assert_eq!(tally.latencies.len(), 2);
             assert_eq!((tally.errors, tally.error.as_deref()), (3, Some("first")));
