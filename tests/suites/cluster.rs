@@ -7,6 +7,8 @@
 
 #[path = "cluster/anew.rs"]
 mod anew;
+#[path = "cluster/bench.rs"]
+mod bench;
 #[path = "cluster/command_line.rs"]
 mod command_line;
 #[path = "cluster/damage.rs"]

@@ -56,6 +56,9 @@ pub(crate) const MOVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes read from an input at a time.
 pub(crate) const INPUT_BYTES: usize = 256 << 10;
 
+/// How often a person sees that a measurement goes on.
+pub(crate) const SPINNER_TICK: Duration = Duration::from_millis(250);
+
 /// How long one pass over everything that was written may take.
 pub(crate) const BENCH_PASS: Duration = Duration::from_secs(3600);
 

@@ -8,17 +8,20 @@ mod report;
 mod tally;
 mod usage;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use duramen_client::{Client, NewTopic, ProducerOptions};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::commands::produce::Codec;
 use crate::connect;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::nodes::LocalCluster;
+use crate::signals::Signals;
 use crate::{limits, numbers, output};
 use report::Report;
 use tally::Window;
@@ -165,9 +168,11 @@ struct Bench {
     /// Where the data is of a cluster of its own.
     data: Option<PathBuf>,
     topic: String,
+    /// That it goes on, for a person who looks.
+    spinner: ProgressBar,
 }
 
-/// Runs one of the measurements.
+/// Runs one of the measurements. A signal ends it, and nothing is left of it.
 pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), CliError> {
     let args = command.common().clone();
     for (name, seconds) in [("seconds", args.seconds), ("warmup", args.warmup)] {
@@ -176,6 +181,7 @@ pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), C
             return Err(CliError::Usage(format!("--{name} {seconds}: give {least} to 1000000")));
         }
     }
+    let mut signals = Signals::new()?;
     let cluster = match args.servers.is_empty() {
         true => {
             output::note(&format!("starting {} nodes", args.nodes));
@@ -188,31 +194,59 @@ pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), C
     let topic = format!("bench-{:08x}", context.env.random.below(1 << 32));
     let json = context.json;
     let data = cluster.as_ref().map(|cluster| cluster.dir().to_path_buf());
-    let bench = Bench { context, args, servers, pids, data, topic };
-    let measured = Box::pin(bench.measure(&command)).await;
+    let spinner = spinner();
+    let bench = Bench { context, args, servers, pids, data, topic, spinner };
+    let measured = Box::pin(bench.measure(&command, &mut signals)).await;
+    bench.spinner.finish_and_clear();
     if let Some(cluster) = cluster {
         cluster.stop().await?;
     }
     measured?.print(json)
 }
 
+fn spinner() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {elapsed}");
+    let spinner = ProgressBar::new_spinner();
+    spinner.set_style(style.unwrap_or(ProgressStyle::default_spinner()));
+    spinner.enable_steady_tick(limits::SPINNER_TICK);
+    spinner
+}
+
 impl Bench {
-    async fn measure(&self, command: &BenchCommand) -> Result<Report, CliError> {
+    async fn measure(
+        &self,
+        command: &BenchCommand,
+        signals: &mut Signals,
+    ) -> Result<Report, CliError> {
         let client = self.client().await?;
         let topic = NewTopic::new(&self.topic)
             .partitions(self.args.partitions)
             .replication_factor(self.args.replicas);
         // What is measured must not be trimmed meanwhile.
         client.admin().create_topic(topic.config("retention.ms", "-1")).await?;
-        let report = match command {
+        let measured = tokio::select! {
+            report = self.load(command) => report,
+            () = signals.next() => Err(CliError::Interrupted),
+        };
+        let deleted = match self.args.keep {
+            true => Ok(()),
+            false => client.admin().delete_topic(&self.topic).await,
+        };
+        // Why there is no report is said first.
+        let report = measured?;
+        deleted?;
+        Ok(report)
+    }
+
+    async fn load(&self, command: &BenchCommand) -> Result<Report, CliError> {
+        match command {
             BenchCommand::Produce(args) => Box::pin(produce::run(self, args)).await,
             BenchCommand::Consume(args) => Box::pin(consume::run(self, args)).await,
             BenchCommand::E2e(args) => Box::pin(e2e::run(self, args)).await,
-        };
-        if !self.args.keep {
-            client.admin().delete_topic(&self.topic).await?;
         }
-        report
     }
 
     /// A client with connections of its own.
@@ -268,8 +302,13 @@ impl Bench {
         records.saturating_mul(u64::from(self.args.size))
     }
 
+    /// Says what is being done.
+    fn say(&self, what: &str) {
+        self.spinner.suspend(|| output::note(what));
+    }
+
     fn describe(&self, what: &str) {
-        output::note(&format!(
+        self.say(&format!(
             "{what}: values of {} bytes, {} x {}, {} s after {} s",
             numbers::grouped(self.args.size.into()),
             self.args.partitions,

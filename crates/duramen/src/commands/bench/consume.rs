@@ -11,13 +11,13 @@ use super::report::Report;
 use super::tally::{Counted, Tally, Window, record};
 use super::{Bench, ConsumeArgs};
 use crate::error::CliError;
-use crate::{limits, numbers, output};
+use crate::{limits, numbers};
 
 /// Measures.
 pub(super) async fn run(bench: &Bench, args: &ConsumeArgs) -> Result<Report, CliError> {
     let wanted = args.preload_mb.saturating_mul(1_000_000) / u64::from(bench.args.size);
     let count = wanted.max(u64::from(bench.args.partitions));
-    output::note(&format!("writing {} records", numbers::grouped(count)));
+    bench.say(&format!("writing {} records", numbers::grouped(count)));
     preload(bench, count).await?;
     if let Some(dir) = bench.data.as_ref().filter(|_| args.cold) {
         drop_cached(dir)
