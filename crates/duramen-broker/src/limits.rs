@@ -33,6 +33,14 @@ pub const PRODUCE_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 /// told to slow down.
 pub const PARTITION_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes beyond that, for those who were told so before: else whoever is in gets in again, and others
+/// wait for ever.
+pub const PARTITION_BYTES_RESERVED: usize = 32 << 20;
+
+/// How long somebody has been refused who may use half of that; all of it is for those who have been
+/// for ever.
+pub const REFUSED_HALF: Duration = Duration::from_secs(2);
+
 /// Requests that may wait in one partition.
 pub const PARTITION_REQUESTS_MAX: usize = 8_192;
 

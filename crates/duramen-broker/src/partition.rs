@@ -6,6 +6,7 @@ mod overlay;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use duramen_env::{Env, TaskHandle};
@@ -54,6 +55,14 @@ pub struct Produced {
     pub replicas: u32,
 }
 
+/// Whether so many bytes more may wait where so many do; a request alone always may.
+fn fits(waiting: usize, size: usize, refused_for: Duration) -> bool {
+    let (waited, half) = (refused_for.as_millis(), limits::REFUSED_HALF.as_millis());
+    let reserved = limits::PARTITION_BYTES_RESERVED as u128 * waited / (waited + half);
+    let most = limits::PARTITION_BYTES_MAX as u128 + reserved;
+    waiting == 0 || (waiting + size) as u128 <= most
+}
+
 /// A replica of a partition, with its queue. The queue is bounded in requests and in bytes.
 #[derive(Debug)]
 pub(crate) struct PartitionHandle {
@@ -80,12 +89,21 @@ impl PartitionHandle {
         self.shard.as_ref().map(|handle| &handle.shard)
     }
 
+    /// Whether somebody who has been refused for so long would have room for so many bytes now.
+    pub(crate) fn has_room(&self, size: usize, refused_for: Duration) -> bool {
+        fits(self.queued_bytes(), size, refused_for)
+    }
+
     /// Queues batches; the answer comes by the item's reply. Requests of one caller keep their
-    /// order.
-    pub(crate) fn queue(&self, item: ProduceItem) -> Result<(), BrokerError> {
+    /// order. Whoever has been refused for longer finds room where others do not.
+    pub(crate) fn queue(
+        &self,
+        item: ProduceItem,
+        refused_for: Duration,
+    ) -> Result<(), BrokerError> {
         let size = item.bytes;
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
-        if before > 0 && before + size > limits::PARTITION_BYTES_MAX {
+        if !fits(before, size, refused_for) {
             self.bytes.fetch_sub(size, Ordering::Relaxed);
             return Err(BrokerError::Overloaded);
         }
@@ -101,5 +119,27 @@ impl PartitionHandle {
     /// Bytes that wait or are in flight.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_somebody_was_refused_the_more_may_wait() {
+        let (most, reserved) = (limits::PARTITION_BYTES_MAX, limits::PARTITION_BYTES_RESERVED);
+        let half = limits::REFUSED_HALF;
+        let cases = [
+            (Duration::ZERO, most),
+            (half, most + reserved / 2),
+            (half * 3, most + reserved * 3 / 4),
+        ];
+        for (refused_for, room) in cases {
+            assert!(fits(room - 10, 10, refused_for), "{refused_for:?}");
+            assert!(!fits(room - 10, 11, refused_for), "{refused_for:?}");
+        }
+        assert!(!fits(most, reserved, Duration::MAX), "it has an end");
+        assert!(fits(0, 2 * most, Duration::ZERO), "a request alone");
     }
 }

@@ -45,6 +45,9 @@ pub struct ProduceRequest {
     pub payload: ProducePayload,
     /// How long it may take; zero = 30 s.
     pub timeout: Duration,
+    /// For how long the sender's requests to the partition have been refused for want of room; zero
+    /// if they were not. The longer, the sooner there is room for this one.
+    pub refused_for: Duration,
     /// Wait until this much of the metadata is known here.
     pub metadata_index: MetadataIndex,
 }
@@ -117,10 +120,14 @@ impl Broker {
                 build(&records, producer, member.env.clock.now())?
             }
         };
+        // Nothing is spent on what is refused.
+        if !handle.has_room(batches.len(), request.refused_for) {
+            return Err(BrokerError::Overloaded);
+        }
         let (reply, answer) = oneshot::channel();
         let item = validate(batches, bytes_max, reply)?;
         let (bytes, records) = (item.bytes, item.records);
-        handle.queue(item)?;
+        handle.queue(item, request.refused_for)?;
         let timeout = match request.timeout {
             Duration::ZERO => limits::PRODUCE_TIMEOUT_DEFAULT,
             timeout => timeout.min(limits::PRODUCE_TIMEOUT_MAX),

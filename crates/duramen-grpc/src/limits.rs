@@ -4,6 +4,9 @@
 /// not read on; the client waits then.
 pub(crate) const STREAM_REQUESTS_MAX: usize = 1_024;
 
+/// Partitions of which a produce stream remembers that they had no room for it.
+pub(crate) const STREAM_REFUSED_MAX: usize = 1_024;
+
 /// Fetch answers of one stream that wait for the connection to take them.
 pub(crate) const FETCH_ANSWERS_WAITING: usize = 2;
 

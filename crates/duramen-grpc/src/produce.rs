@@ -1,6 +1,7 @@
 //! Produce over gRPC: one call, or a stream of requests with many in flight.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +13,18 @@ use duramen_types::{MetadataIndex, PartitionId};
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::faults::{Call, ProduceFault};
 use crate::service::{Faults, broken, caller};
 use crate::{error, limits, translate};
 
-/// Translates and queues one request.
+/// Translates and queues one request of somebody who has been refused for so long.
 pub(crate) async fn queue(
     broker: &Broker,
     mut request: v1::ProduceRequest,
+    refused_for: Duration,
 ) -> Result<Queued, BrokerError> {
     let payload = translate::payload(&mut request)?;
     let request = ProduceRequest {
@@ -30,6 +33,7 @@ pub(crate) async fn queue(
         partition: PartitionId::new(request.partition),
         payload,
         timeout: Duration::from_millis(u64::from(request.timeout_ms)),
+        refused_for,
         metadata_index: MetadataIndex::new(request.metadata_index),
     };
     broker.queue_produce(&caller(), request).await
@@ -49,7 +53,7 @@ pub(crate) async fn once(
     faults: &Faults,
     request: v1::ProduceRequest,
 ) -> Result<Produced, Status> {
-    let taken = take_in(broker, faults, request).await;
+    let taken = take_in(broker, faults, request, Duration::ZERO).await;
     let (queued, fault) = taken.map_err(|error| error::status(&error))?;
     let outcome = queued.answer().await;
     if !fault.delay.is_zero() {
@@ -81,6 +85,7 @@ async fn serve(
 ) {
     let mut waiting = FuturesUnordered::new();
     let mut turns = Turns::default();
+    let mut refusals = Refusals::default();
     let mut open = true;
     let stopping = broker.stopping();
     tokio::pin!(stopping);
@@ -101,7 +106,11 @@ async fn serve(
                 Ok(Some(request)) => {
                     let correlation_id = request.correlation_id;
                     let turn = faults.as_ref().map(|_| turns.next(&request));
-                    match take_in(&broker, &faults, request).await {
+                    let place = Refusals::place(&request);
+                    let refused_for = refusals.last_for(place);
+                    let taken = take_in(&broker, &faults, request, refused_for).await;
+                    refusals.note(place, taken.as_ref().err());
+                    match taken {
                         Ok((queued, fault)) => waiting.push(async move {
                             let outcome = queued.answer().await;
                             if let Some(turn) = turn {
@@ -135,16 +144,49 @@ async fn take_in(
     broker: &Broker,
     faults: &Faults,
     request: v1::ProduceRequest,
+    refused_for: Duration,
 ) -> Result<(Queued, ProduceFault), BrokerError> {
     let Some(faults) = faults else {
-        return Ok((queue(broker, request).await?, ProduceFault::default()));
+        return Ok((queue(broker, request, refused_for).await?, ProduceFault::default()));
     };
     let (topic, partition) = (request.topic.clone(), request.partition);
     if let Some(refusal) = faults.refusal(Call::Produce, Some((&topic, partition))) {
         return Err(refusal);
     }
-    let queued = queue(broker, request).await?;
+    let queued = queue(broker, request, refused_for).await?;
     Ok((queued, faults.produce(&topic, partition)))
+}
+
+/// Since when partitions have had no room for what comes on a stream.
+#[derive(Default)]
+struct Refusals {
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Refusals {
+    /// Stands for a partition. Two that have the same only share what they have waited.
+    fn place(request: &v1::ProduceRequest) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&request.topic, request.partition).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// How long ago the first of the refusals was that nothing was taken in since.
+    fn last_for(&self, place: u64) -> Duration {
+        self.since.get(&place).map(Instant::elapsed).unwrap_or_default()
+    }
+
+    /// A request was taken in, or failed.
+    fn note(&mut self, place: u64, error: Option<&BrokerError>) {
+        match error {
+            Some(BrokerError::Overloaded) => {
+                if self.since.len() < limits::STREAM_REFUSED_MAX {
+                    self.since.entry(place).or_insert_with(Instant::now);
+                }
+            }
+            _ => drop(self.since.remove(&place)),
+        }
+    }
 }
 
 /// Keeps answers of a partition in their order while some of them are late on purpose.
@@ -186,4 +228,44 @@ pub(crate) fn owned<T: Send + 'static>(
         let answer = answers.recv().await?;
         Some((answer, (answers, task)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(topic: &str, partition: u32) -> v1::ProduceRequest {
+        v1::ProduceRequest { topic: topic.to_owned(), partition, ..v1::ProduceRequest::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_is_known_to_have_waited_until_something_is_taken_in() {
+        let mut refusals = Refusals::default();
+        let place = Refusals::place(&request("rings", 1));
+        let others = [request("rings", 2), request("bark", 1)].map(|one| Refusals::place(&one));
+        for waited in [0, 3, 6] {
+            refusals.note(place, Some(&BrokerError::Overloaded));
+            assert_eq!(refusals.last_for(place), Duration::from_secs(waited), "from the first");
+            tokio::time::advance(Duration::from_secs(3)).await;
+        }
+        assert_eq!(others.map(|other| refusals.last_for(other)), [Duration::ZERO; 2]);
+        refusals.note(others[0], None);
+        assert_eq!(refusals.last_for(place), Duration::from_secs(9));
+        // What fails for another reason does not wait for room.
+        for end in [None, Some(BrokerError::NoLeader)] {
+            refusals.note(place, Some(&BrokerError::Overloaded));
+            refusals.note(place, end.as_ref());
+            tokio::time::advance(Duration::from_secs(3)).await;
+            assert_eq!(refusals.last_for(place), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_remembers_so_many_refusals_and_no_more() {
+        let mut refusals = Refusals::default();
+        for place in 0..2_000 {
+            refusals.note(place, Some(&BrokerError::Overloaded));
+        }
+        assert_eq!(refusals.since.len(), limits::STREAM_REFUSED_MAX);
+    }
 }
