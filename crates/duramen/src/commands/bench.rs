@@ -8,6 +8,7 @@ mod report;
 mod tally;
 mod usage;
 
+use std::future::Future;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,7 +186,8 @@ pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), C
     let cluster = match args.servers.is_empty() {
         true => {
             output::note(&format!("starting {} nodes", args.nodes));
-            Some(LocalCluster::start(&context, args.nodes, args.dir.as_deref()).await?)
+            let starting = LocalCluster::start(&context, args.nodes, args.dir.as_deref());
+            Some(or_signal(&mut signals, starting).await?)
         }
         false => None,
     };
@@ -202,6 +204,17 @@ pub(crate) async fn run(command: BenchCommand, context: Context) -> Result<(), C
         cluster.stop().await?;
     }
     measured?.print(json)
+}
+
+/// Does something, unless a signal comes before it is done.
+async fn or_signal<T>(
+    signals: &mut Signals,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    tokio::select! {
+        done = work => done,
+        () = signals.next() => Err(CliError::Interrupted),
+    }
 }
 
 fn spinner() -> ProgressBar {
@@ -221,17 +234,15 @@ impl Bench {
         command: &BenchCommand,
         signals: &mut Signals,
     ) -> Result<Report, CliError> {
-        let client = self.client().await?;
+        let client = or_signal(signals, self.client()).await?;
         let topic = NewTopic::new(&self.topic)
             .partitions(self.args.partitions)
             .replication_factor(self.args.replicas);
         // What is measured must not be trimmed meanwhile.
         client.admin().create_topic(topic.config("retention.ms", "-1")).await?;
-        let measured = tokio::select! {
-            report = self.load(command) => report,
-            () = signals.next() => Err(CliError::Interrupted),
-        };
-        let deleted = match self.args.keep {
+        let measured = or_signal(signals, self.load(command)).await;
+        // A cluster of its own goes as a whole.
+        let deleted = match self.args.keep || self.data.is_some() {
             true => Ok(()),
             false => client.admin().delete_topic(&self.topic).await,
         };
